@@ -1,0 +1,1 @@
+"""Update a foundation model without making it forget."""

@@ -1,0 +1,25 @@
+"""What a change is: deltas, their algebra, their spectrum, their restraint, their files."""
+
+from perdure.deltas.delta import Change, Delta, LowRank, changed, difference, join_keys
+from perdure.deltas.files import load_delta, save_delta
+from perdure.deltas.restraint import PruneConfig, contract, prune
+from perdure.deltas.spectrum import Extremes, decompose, extremes, largest_singular_value, singular_values
+
+__all__ = [
+    "Change",
+    "Delta",
+    "Extremes",
+    "LowRank",
+    "PruneConfig",
+    "changed",
+    "contract",
+    "decompose",
+    "difference",
+    "extremes",
+    "join_keys",
+    "largest_singular_value",
+    "load_delta",
+    "prune",
+    "save_delta",
+    "singular_values",
+]

@@ -1,0 +1,124 @@
+"""PRUNE: restrain the singular values of an accumulated update.
+
+Ma et al., "Perturbation-Restrained Sequential Model Editing", ICLR 2025. With W = W_base + ΔW and
+ΔW = U diag(s) Vᵀ, the damage to the associations of W is bounded through its condition number, which grows
+with the largest singular values of ΔW; these are contracted by F above σ* = σ_max(W_base).
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor
+
+from perdure.deltas.delta import Change, Delta, LowRank
+from perdure.deltas.spectrum import decompose, singular_values
+from perdure.errors import SettingError
+from perdure.registry import restraints
+
+
+class PruneConfig(BaseModel):
+    """Settings of the PRUNE restraint."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["prune"] = "prune"
+    form: Literal["published", "clamped", "scale_free"] = Field(
+        "clamped",
+        description="Contraction above σ*: published F(s) = log_α(s) − log_α(σ*) + σ*; clamped min(s, F(s)); "
+        "scale_free σ*·(1 + ln(s/σ*)/ln α)",
+    )
+    alpha: float = Field(1.2, gt=1, description="Base of the logarithm: larger contracts more")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_alpha(cls, given: object) -> object:
+        # 1.2 is the paper's base; a scale-free contraction needs at least e, or it expands just above σ*.
+        if isinstance(given, dict) and given.get("form") == "scale_free" and "alpha" not in given:
+            return {**given, "alpha": math.e}
+        return given
+
+    @model_validator(mode="after")
+    def _scale_free_contracts(self) -> "PruneConfig":
+        if self.form == "scale_free" and self.alpha < math.e:
+            raise ValueError(f"alpha must be at least e = 2.71828… with form scale_free; given {self.alpha}")
+        return self
+
+
+class NoRestraintConfig(BaseModel):
+    """No settings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["none"] = "none"
+
+
+def contract(values: Tensor, ceiling: float, form: str, alpha: float) -> Tensor:
+    """F(s) of PRUNE (equation 6) for singular values s [K] above `ceiling` = σ*; values below stay.
+
+    The published F is not scale-free and can raise a value: with α = 1.2, σ* = 3.255 and s = 8.138 it
+    gives 8.281. `clamped` never does; `scale_free` gives the same contraction in every unit of W.
+
+    Raises:
+        SettingError: An unknown form, or σ* is not positive.
+    """
+    if not ceiling > 0:
+        raise SettingError(f"the largest singular value of the base must be positive; given {ceiling}")
+    logs = torch.log(values.clamp(min=ceiling) / ceiling) / math.log(alpha)
+    forms = {
+        "published": logs + ceiling,
+        "clamped": torch.minimum(values, logs + ceiling),
+        "scale_free": ceiling * (1 + logs),
+    }
+    if form not in forms:
+        raise SettingError(f"Unknown form {form!r} of PRUNE. Known: {', '.join(forms)}")
+    return torch.where(values >= ceiling, forms[form], values)
+
+
+@restraints.register("prune", config=PruneConfig, paper="Ma et al., PRUNE, ICLR 2025")
+def prune(delta: Delta, ceilings: Mapping[str, float], config: PruneConfig | None = None) -> Delta:
+    """The delta with its large singular values contracted; small ones and all vectors are unchanged.
+
+    Args:
+        delta: The accumulated update ΔW since the base.
+        ceilings: σ* = σ_max(W_base) of each changed matrix.
+        config: The form of F and its base.
+
+    Raises:
+        SettingError: A changed matrix has no ceiling.
+    """
+    chosen = config or PruneConfig()
+    missing = [name for name, change in delta.changes.items() if len(change.shape) == 2 and name not in ceilings]
+    if missing:
+        raise SettingError(f"no largest singular value of the base given for {missing[:3]}")
+    changes = {
+        name: _prune_matrix(change, ceilings[name], chosen) if len(change.shape) == 2 else change
+        for name, change in delta.changes.items()
+    }
+    return Delta(changes, delta.keys, {**delta.notes, "restraint": chosen.model_dump()})
+
+
+@restraints.register("none", config=NoRestraintConfig, paper="no change, the baseline")
+def unrestrained(delta: Delta, ceilings: Mapping[str, float], config: NoRestraintConfig | None = None) -> Delta:
+    """The delta as it is."""
+    return delta
+
+
+def correction(change: Change, ceiling: float, config: PruneConfig) -> LowRank | None:
+    """Σ over s > σ* of (F(s) − s) u vᵀ as factors: what the restraint adds to the change; None if nothing.
+
+    The triangles of a QR tell first whether any value reaches σ*; most updates of a few facts stop there.
+    """
+    if float(singular_values(change)[:1].sum()) <= ceiling:
+        return None
+    left_OK, values_K, right_KI = decompose(change)
+    moved = contract(values_K, ceiling, config.form, config.alpha) - values_K
+    large = values_K > ceiling
+    return LowRank((left_OK[:, large] * moved[large]).float(), right_KI[large].float())
+
+
+def _prune_matrix(change: Change, ceiling: float, config: PruneConfig) -> Change:
+    added = correction(change, ceiling, config)
+    return change if added is None else change + Change(added)

@@ -1,0 +1,29 @@
+"""From facts to a delta: editors, their target values, their statistics and their closed forms."""
+
+from perdure.editing.applying import applied, apply_delta, restoring
+from perdure.editing.fine_tuning import FineTuningConfig, fine_tuning
+from perdure.editing.memit import MemitConfig, memit
+from perdure.editing.method import Editor, Surroundings, edit_in_batches
+from perdure.editing.rome import RomeConfig, rome
+from perdure.editing.statistics import Moments, SecondMoment, second_moments
+from perdure.editing.values import ValueConfig, find_values
+
+__all__ = [
+    "Editor",
+    "FineTuningConfig",
+    "MemitConfig",
+    "Moments",
+    "RomeConfig",
+    "SecondMoment",
+    "Surroundings",
+    "ValueConfig",
+    "applied",
+    "apply_delta",
+    "edit_in_batches",
+    "find_values",
+    "fine_tuning",
+    "memit",
+    "restoring",
+    "rome",
+    "second_moments",
+]

@@ -1,0 +1,37 @@
+"""Deltas on a live model: weights are replaced, never written into, so going back is free and exact."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from perdure.deltas import Delta, changed
+from perdure.models.layout import tensors_of
+
+
+def apply_delta(model: Any, delta: Delta) -> None:
+    """Replace the changed weights of `model` by weight + change, with the bits that a version would have.
+
+    Raises:
+        ModelError: The delta names a tensor that the model does not have.
+    """
+    for name, parameter in tensors_of(model, list(delta.changes)).items():
+        parameter.data = changed(parameter.data, delta.changes[name])
+
+
+@contextmanager
+def restoring(model: Any, names: Iterable[str]) -> Iterator[None]:
+    """Put the named weights back, the very same tensors, when the block ends."""
+    kept = {name: parameter.data for name, parameter in tensors_of(model, list(names)).items()}
+    try:
+        yield
+    finally:
+        for name, parameter in tensors_of(model, list(kept)).items():
+            parameter.data = kept[name]
+
+
+@contextmanager
+def applied(model: Any, delta: Delta) -> Iterator[None]:
+    """While open, the model carries the delta."""
+    with restoring(model, delta.changes):
+        apply_delta(model, delta)
+        yield

@@ -1,0 +1,109 @@
+"""ROME: one fact at a time, one rank-one change of one matrix.
+
+Meng et al., "Locating and Editing Factual Associations in GPT", NeurIPS 2022. One key is used throughout;
+the published code mixes the averaged key with the bare prompt's, the defect behind its collapses in
+sequence. Shape suffixes: O, I, N as in `solving`.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from perdure.deltas import Delta
+from perdure.editing.applying import apply_delta, restoring
+from perdure.editing.layers import check_layers, default_layers
+from perdure.editing.matrices import matrix_delta
+from perdure.editing.method import Surroundings
+from perdure.editing.solving import protect, rome_update
+from perdure.editing.statistics import SecondMoment
+from perdure.editing.subjects import Contexts, sample_contexts, subject_states, target_rows
+from perdure.editing.values import ValueConfig, find_values
+from perdure.models import Layout, capture, layout_of
+from perdure.models.tokens import pad
+from perdure.registry import editors
+from perdure.requests import Fact
+
+
+class RomeConfig(BaseModel):
+    """Settings of ROME."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["rome"] = "rome"
+    layer: int | None = Field(None, ge=0, description="Layer to change; by depth when not given")
+    values: ValueConfig = Field(default_factory=ValueConfig, description="The search for target values")
+    contexts: int = Field(5, ge=0, description="Sampled prefixes besides the bare prompt")
+    seed: int = Field(0, description="Seed of the sampled prefixes")
+
+
+@editors.register("rome", config=RomeConfig, paper="Meng et al., ROME, NeurIPS 2022")
+def rome(
+    model: Any,
+    tokenizer: Any,
+    facts: Sequence[Fact],
+    config: RomeConfig | None = None,
+    around: Surroundings = Surroundings(),  # noqa: B008 - immutable
+) -> Delta:
+    """Facts one after another, each a rank-one change of a single MLP matrix.
+
+    The model is left as it was. Keys of earlier edits join the second moment, so a fact is written where
+    it disturbs neither the text nor the earlier facts.
+    """
+    chosen = config or RomeConfig()
+    if not facts:
+        return Delta()
+    layout = layout_of(model)
+    layer = check_layers([default_layers(layout)[0] if chosen.layer is None else chosen.layer], layout)[0]
+    moment = around.moments_for(model, tokenizer).of([layer])[layer]
+    contexts = sample_contexts(model, tokenizer, count=chosen.contexts, seed=chosen.seed)
+    name, total, losses = layout.mlp_out[layer].name, Delta(), []
+    with restoring(model, [name]):
+        for number, fact in enumerate(facts):
+            around.progress("editing facts", number, len(facts))
+            previous = (Delta(keys=around.previous_keys) + Delta(keys=total.keys)).keys.get(name)
+            step, loss = _edit_one(model, tokenizer, fact, layer, contexts, chosen.values, moment, previous)
+            apply_delta(model, step)
+            total = total + step
+            losses.append(round(loss, 6))
+    around.progress("editing facts", len(facts), len(facts))
+    notes = {"layers": [layer], "contexts": list(contexts.prefixes), "value_losses": losses}
+    return Delta(total.changes, total.keys, notes).check_finite()
+
+
+def _edit_one(
+    model: Any,
+    tokenizer: Any,
+    fact: Fact,
+    layer: int,
+    contexts: Contexts,
+    config: ValueConfig,
+    moment: SecondMoment,
+    previous_IM: Tensor | None,
+) -> tuple[Delta, float]:
+    """The rank-one delta of one fact on the model as it is now, and the last loss of its value."""
+    layout = layout_of(model)
+    rows = target_rows(tokenizer, [fact], contexts)
+    mean = [1 / len(contexts.prefixes)] * len(contexts.prefixes)
+    key_I = subject_states(model, layout, rows, mean, layers=[layer], last=layer).keys[layer][:, 0]
+    value_O = _mlp_output(model, layout, rows[0].ids[: rows[0].at + 1], layer)
+    found = find_values(model, tokenizer, [fact], layer, value_O[None], contexts=contexts, config=config)
+    # Earlier keys count as one token each beside the mean over text.
+    direction_I = protect(moment, float(moment.tokens), previous_IM)(key_I[:, None])[:, 0]
+    weight_OI = layout.mlp_out[layer].matrix.double().cpu()
+    goal_O = _without_bias(layout, layer, value_O) + found.shift[0].double()
+    factors = rome_update(weight_OI, key_I, goal_O, direction_I)
+    return matrix_delta(layout.mlp_out[layer], factors, key_I[:, None]), found.losses[0]
+
+
+def _mlp_output(model: Any, layout: Layout, ids: Sequence[int], layer: int) -> Tensor:
+    """The MLP's output [O] at the last of these tokens, float64."""
+    inputs = pad([ids], device=model.device).inputs()
+    seen = capture(lambda: model(**inputs, use_cache=False), outputs={"mlp": layout.mlps[layer]})
+    return seen["mlp"][0, -1].detach().double().cpu()
+
+
+def _without_bias(layout: Layout, layer: int, value_O: Tensor) -> Tensor:
+    bias = getattr(layout.mlp_out[layer].module, "bias", None)
+    return value_O if bias is None else value_O - bias.detach().double().cpu()

@@ -1,0 +1,176 @@
+"""Second moments C = E[k kᵀ] of what a projection reads, over text: what an edit must leave in place.
+
+Computed for all layers in one pass that ends at the last one, and kept in the cache under the hashes of the
+model, the text and the settings. Shape suffixes: I inputs of a projection, T tokens.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache, partial
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from perdure.content import atomic_path, cache_folder, digest_json, digest_tensor
+from perdure.errors import EditError, SettingError
+from perdure.models import capture, layout_of
+from perdure.models.tokens import encode, pad
+
+_WINDOW = 128
+_RIDGE = 1e-5
+
+
+@dataclass(frozen=True)
+class SecondMoment:
+    """C of one projection.
+
+    Attributes:
+        matrix: E[k kᵀ], [I, I], float64; a mean over tokens, not a sum.
+        tokens: How many tokens it was taken over.
+    """
+
+    matrix: Tensor
+    tokens: int
+
+    @cached_property
+    def factor(self) -> Tensor:
+        """The lower Cholesky factor of C plus 1e-5 of its mean diagonal, [I, I].
+
+        The ridge keeps directions that the text never showed from being free; with tokens ≥ 10·I it is far
+        below every eigenvalue that matters.
+
+        Raises:
+            EditError: C is not positive definite: far too little text, or NaN.
+        """
+        size = self.matrix.shape[0]
+        ridge = _RIDGE * self.matrix.diagonal().mean() * torch.eye(size, dtype=torch.float64)
+        factor, failed = torch.linalg.cholesky_ex(self.matrix + ridge)
+        if failed or not torch.isfinite(factor).all():
+            raise EditError(f"the second moment over {self.tokens} tokens is not positive definite; give more text")
+        wide: Tensor = factor
+        return wide
+
+    def solve(self, right_IN: Tensor) -> Tensor:
+        """C⁻¹ X, [I, N], float64."""
+        solved: Tensor = torch.cholesky_solve(right_IN.double(), self.factor)
+        return solved
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Second moments of the down-projections of one model over one text, computed when asked for.
+
+    Attributes:
+        model: The model that the moments belong to, without edits: the base.
+        tokenizer: Its tokenizer.
+        texts: The text; the built-in passages by default.
+        model_id: What names the model in the cache; the hash of its weights by default.
+        progress: Told (windows done, windows in all).
+    """
+
+    model: Any
+    tokenizer: Any
+    texts: Sequence[str] = ()
+    model_id: str = ""
+    progress: Callable[[int, int], None] | None = None
+    _held: dict[int, SecondMoment] = field(default_factory=dict, repr=False)
+
+    def of(self, layers: Sequence[int]) -> dict[int, SecondMoment]:
+        """C of each layer's down-projection, from memory, from the cache, or computed now."""
+        for layer in layers:
+            if layer not in self._held and self._file(layer).is_file():
+                self._held[layer] = _read(self._file(layer))
+        missing = sorted(set(layers) - set(self._held))
+        if missing:
+            found = second_moments(self.model, self.tokenizer, missing, self._texts, progress=self.progress)
+            for layer, moment in found.items():
+                _write(self._file(layer), moment)
+                self._held[layer] = moment
+        return {layer: self._held[layer] for layer in layers}
+
+    @cached_property
+    def text_id(self) -> str:
+        """The hash of the text, the window and the form of the statistic."""
+        return digest_json({"texts": list(self._texts), "window": _WINDOW, "what": "mean k kT of mlp_out inputs"})
+
+    @property
+    def _texts(self) -> Sequence[str]:
+        return self.texts or built_in_texts()
+
+    @cached_property
+    def _model_id(self) -> str:
+        return self.model_id or digest_model(self.model)
+
+    def _file(self, layer: int) -> Path:
+        return cache_folder() / "moments" / f"{self._model_id[:16]}-{self.text_id[:16]}-{layer}.safetensors"
+
+
+def digest_model(model: Any) -> str:
+    """One hash over all weights of a model."""
+    return digest_json({name: digest_tensor(weight) for name, weight in model.named_parameters()})
+
+
+@lru_cache
+def built_in_texts() -> tuple[str, ...]:
+    """The passages that come with perdure: about 17,000 tokens of mixed text, written for this purpose."""
+    lines = resources.files("perdure.editing").joinpath("text/passages.jsonl").read_text(encoding="utf-8")
+    return tuple(json.loads(line)["text"] for line in lines.splitlines() if line.strip())
+
+
+def second_moments(
+    model: Any,
+    tokenizer: Any,
+    layers: Sequence[int],
+    texts: Sequence[str],
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[int, SecondMoment]:
+    """C of the down-projections of `layers` over `texts`, in one pass that stops after the last of them.
+
+    Cost: the forward pass up to that layer, plus T · I² multiply-adds per layer for the products.
+
+    Raises:
+        SettingError: The text is empty.
+    """
+    layout = layout_of(model)
+    rows = [row for text in texts for row in _windows(encode(tokenizer, text))]
+    if not rows:
+        raise SettingError("second moments need text; the text given holds no tokens")
+    wanted = {layer: layout.mlp_out[layer].module for layer in layers}
+    totals = {layer: _zeros(layout.mlp_out[layer].d_in, model) for layer in layers}
+    per_batch = 8
+    for start in range(0, len(rows), per_batch):
+        batch = pad(rows[start : start + per_batch], device=model.device)
+        with torch.no_grad():
+            seen = capture(partial(model, **batch.inputs(), use_cache=False), inputs=wanted)
+        for layer in layers:
+            key_TI = seen[layer][batch.mask.bool()].float()
+            totals[layer] += (key_TI.T @ key_TI).double()
+        if progress:
+            progress(min(start + per_batch, len(rows)), len(rows))
+    tokens = sum(map(len, rows))
+    return {layer: SecondMoment((total / tokens).cpu(), tokens) for layer, total in totals.items()}
+
+
+def _zeros(size: int, model: Any) -> Tensor:
+    return torch.zeros(size, size, dtype=torch.float64, device=model.device)
+
+
+def _windows(ids: list[int]) -> list[list[int]]:
+    return [ids[start : start + _WINDOW] for start in range(0, len(ids), _WINDOW)]
+
+
+def _write(path: Path, moment: SecondMoment) -> None:
+    tensors = {"matrix": moment.matrix.float(), "tokens": torch.tensor(moment.tokens)}
+    with atomic_path(path) as scratch:
+        save_file(tensors, scratch)
+
+
+def _read(path: Path) -> SecondMoment:
+    found = load_file(path)
+    return SecondMoment(found["matrix"].double(), int(found["tokens"]))

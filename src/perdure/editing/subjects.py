@@ -1,0 +1,158 @@
+"""Where facts live in a model: texts around a subject, and the states at the subject's last token.
+
+Shape suffixes: N facts, I inputs of a projection, D hidden size.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from perdure.models import Layout, capture
+from perdure.models.tokens import batches, encode, join, last_token_of
+from perdure.requests import Fact
+
+_OPENERS = ("The", "Therefore", "Because", "I", "You")
+
+
+@dataclass(frozen=True)
+class Contexts:
+    """Texts put before a prompt, so that an edit does not hang on the bare prompt alone.
+
+    Attributes:
+        prefixes: The first is empty (the bare prompt); the others end in ". ".
+    """
+
+    prefixes: tuple[str, ...] = ("",)
+
+    def weights(self) -> list[float]:
+        """The weight of each context in a mean over types: the bare prompt is one type, the others one."""
+        others = len(self.prefixes) - 1
+        return [1.0] if not others else [0.5] + [0.5 / others] * others
+
+
+def sample_contexts(model: Any, tokenizer: Any, *, count: int = 5, length: int = 10, seed: int = 0) -> Contexts:
+    """The bare prompt and `count` prefixes of `length` tokens that the model itself writes, seeded."""
+    openers = [_OPENERS[index % len(_OPENERS)] for index in range(count)]
+    prefixes = [""]
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(seed)
+        for opener in openers:
+            ids = torch.tensor([encode(tokenizer, opener)], device=model.device)
+            written = model.generate(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                do_sample=True,
+                top_k=5,
+                temperature=1.0,
+                min_new_tokens=length,
+                max_new_tokens=length,
+                pad_token_id=0,
+            )
+            text = tokenizer.decode(written[0], skip_special_tokens=True)
+            prefixes.append(" ".join(text.split()).rstrip(". ") + ". ")
+    return Contexts(tuple(prefixes))
+
+
+@dataclass(frozen=True)
+class SubjectRow:
+    """One text about a fact's subject.
+
+    Attributes:
+        fact: The fact's place in its batch.
+        context: The context's place.
+        ids: The tokens of the whole text.
+        at: The index of the subject's last token.
+        target: Where the answer starts in `ids`; equal to their number for a text without an answer.
+    """
+
+    fact: int
+    context: int
+    ids: tuple[int, ...]
+    at: int
+    target: int
+
+
+def subject_row(tokenizer: Any, fact: Fact, text: str, answer: str, *, place: tuple[int, int]) -> SubjectRow:
+    """The tokens of `text` and `answer`, with the last mention of the subject found."""
+    whole = join(text, answer) if answer else text
+    end = text.rindex(fact.subject) + len(fact.subject)
+    ids = encode(tokenizer, whole)
+    at = last_token_of(tokenizer, whole, end)
+    alone = encode(tokenizer, text)
+    target = len(ids)
+    if answer:
+        same = (index for index, (a, b) in enumerate(zip(alone, ids, strict=False)) if a != b)
+        target = max(at + 1, min(next(same, len(alone)), len(ids) - 1))
+    return SubjectRow(place[0], place[1], tuple(ids), at, target)
+
+
+def target_rows(tokenizer: Any, facts: Sequence[Fact], contexts: Contexts) -> list[SubjectRow]:
+    """Prompt and new answer of each fact after each context."""
+    return [
+        subject_row(tokenizer, fact, prefix + fact.prompt, fact.target_new, place=(number, context))
+        for number, fact in enumerate(facts)
+        for context, prefix in enumerate(contexts.prefixes)
+    ]
+
+
+def essence_rows(tokenizer: Any, facts: Sequence[Fact]) -> list[SubjectRow]:
+    """ "{subject} is a" of each fact: what the subject is must not change."""
+    return [
+        subject_row(tokenizer, fact, f"{fact.subject} is a", "", place=(number, 0)) for number, fact in enumerate(facts)
+    ]
+
+
+@dataclass(frozen=True)
+class SubjectStates:
+    """States at the subjects' last tokens.
+
+    Attributes:
+        keys: From layer to the mean input of its down-projection [I, N], float64.
+        block: The output [N, D] of the last layer's block on the bare prompts, float64.
+    """
+
+    keys: dict[int, Tensor]
+    block: Tensor
+
+
+def subject_states(
+    model: Any,
+    layout: Layout,
+    rows: Sequence[SubjectRow],
+    weights: Sequence[float],
+    *,
+    layers: Sequence[int],
+    last: int,
+) -> SubjectStates:
+    """Keys of `layers` and the block output of layer `last`, in one pass that ends there.
+
+    Args:
+        model: The model, with whatever edits it carries now.
+        layout: Its layout.
+        rows: Texts of all facts in all contexts, context 0 being the bare prompt.
+        weights: The weight of each context in a key.
+        layers: Layers whose keys are wanted.
+        last: The layer whose block output is wanted.
+    """
+    count = max(row.fact for row in rows) + 1
+    keys = {layer: torch.zeros(layout.mlp_out[layer].d_in, count, dtype=torch.float64) for layer in layers}
+    block_ND = torch.zeros(count, layout.d_model, dtype=torch.float64)
+    wanted = {layer: layout.mlp_out[layer].module for layer in layers}
+    for batch in batches([row.ids[: row.at + 1] for row in rows], device=model.device):
+        with torch.no_grad():
+            seen = capture(
+                partial(model, **batch.inputs(), use_cache=False),
+                inputs=wanted,
+                outputs={"block": layout.blocks[last]},
+            )
+        for place, index in enumerate(batch.rows):
+            row = rows[index]
+            for layer, key_IN in keys.items():
+                key_IN[:, row.fact] += weights[row.context] * seen[layer][place, row.at].double().cpu()
+            if row.context == 0:
+                block_ND[row.fact] = seen["block"][place, row.at].double().cpu()
+    return SubjectStates(keys, block_ND)

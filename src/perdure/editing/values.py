@@ -1,0 +1,301 @@
+"""Target values v*: what the hidden state at a subject's last token should be for the new answer.
+
+The optimisation of Meng et al. (ROME 2022, section 3.1; MEMIT 2023, section 4.2), made fast without
+changing its path: tokens before the subject's last token do not depend on δ, so their keys and values are
+cached once; only the suffix runs, only above the edited layer, with logits only where an answer token is
+predicted, for many facts at a time, and facts that are done leave the batch.
+
+Shape suffixes: N facts, B rows, S suffix tokens, P prefix tokens, D hidden size, V vocabulary, A answers.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from perdure.editing.subjects import Contexts, SubjectRow, essence_rows, target_rows
+from perdure.errors import EditError
+from perdure.models import Layout, capture, layout_of, resume_above, returns_tuple
+from perdure.models.head import head_is_plain, logits_at
+from perdure.requests import Fact
+
+
+class ValueConfig(BaseModel):
+    """Settings of the search for target values."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steps: int = Field(25, ge=1, description="At most this many Adam steps")
+    learning_rate: float = Field(0.5, gt=0, description="Adam's learning rate")
+    clamp: float = Field(4.0, gt=0, description="‖δ‖ is at most this times ‖v0‖")
+    weight_decay: float = Field(0.5, ge=0, description="Weight of ‖δ‖ / ‖v0‖² in the loss")
+    kl_weight: float = Field(0.0625, ge=0, description="Weight of KL(edited ‖ original) on “{subject} is a”")
+    stop_loss: float = Field(0.05, ge=0, description="A fact is done when its loss is below this")
+
+
+@dataclass(frozen=True)
+class Values:
+    """The result of the search.
+
+    Attributes:
+        shift: δ [N, D], float32.
+        losses: The last loss of each fact.
+        steps: The number of steps each fact took.
+    """
+
+    shift: Tensor
+    losses: tuple[float, ...]
+    steps: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Suffixes:
+    """Rows cut at the subject's last token, with everything before it already computed.
+
+    Attributes:
+        rows: The rows, in order.
+        hidden_BSD: Block output of the edited layer; column 0 is the subject's last token.
+        ids_BS: Tokens of the suffix.
+        mask_BT: 1 where a token is, over P prefix and S suffix columns.
+        positions_BS: Positions in the row.
+        past: Keys and values of the prefix, one pair per block.
+    """
+
+    rows: tuple[SubjectRow, ...]
+    hidden_BSD: Tensor
+    ids_BS: Tensor
+    mask_BT: Tensor
+    positions_BS: Tensor
+    past: tuple[tuple[Tensor, Tensor], ...]
+
+    def keep(self, facts: set[int]) -> "_Suffixes":
+        """Only the rows of these facts."""
+        chosen = [index for index, row in enumerate(self.rows) if row.fact in facts]
+        at = torch.tensor(chosen, device=self.ids_BS.device)
+        return _Suffixes(
+            tuple(self.rows[index] for index in chosen),
+            self.hidden_BSD[at],
+            self.ids_BS[at],
+            self.mask_BT[at],
+            self.positions_BS[at],
+            tuple((key[at], value[at]) for key, value in self.past),
+        )
+
+
+def clip_norm(shift_ND: Tensor, limit_N: Tensor) -> Tensor:
+    """Each row of δ scaled down to at most its limit."""
+    norm_N = shift_ND.norm(dim=1)
+    scale_N: Tensor = (limit_N / norm_N.clamp(min=1e-12)).clamp(max=1.0)
+    return shift_ND * scale_N[:, None]
+
+
+def find_values(
+    model: Any,
+    tokenizer: Any,
+    facts: Sequence[Fact],
+    layer: int,
+    anchors_ND: Tensor,
+    *,
+    contexts: Contexts,
+    config: ValueConfig,
+    chunk_tokens: int = 1024,
+    on_done: Callable[[int], None] | None = None,
+) -> Values:
+    """The shift δ of each fact at block `layer` that makes the model give the new answer.
+
+    Loss of a fact: mean over contexts of the mean NLL of the answer's tokens, plus the KL term, plus the
+    decay term. Adding δ to the block's output equals adding it to the MLP's output, as the block adds both.
+
+    Args:
+        model: A causal language model in evaluation mode.
+        tokenizer: Its tokenizer.
+        facts: The facts.
+        layer: The block whose output is shifted.
+        anchors_ND: v0 of each fact, whose norm scales the clip and the decay: the MLP's output in ROME,
+            the block's output in MEMIT.
+        contexts: Texts before the prompts.
+        config: The settings.
+        chunk_tokens: Suffix tokens of the facts that are optimised together.
+        on_done: Told how many facts each chunk finished.
+
+    Raises:
+        EditError: A loss became NaN; the fact is named.
+    """
+    layout = layout_of(model)
+    head_is_plain(model)  # looked at once, before the lower blocks are skipped
+    rows = target_rows(tokenizer, facts, contexts) + essence_rows(tokenizer, facts)
+    shifts, losses, steps = [], [], []
+    for chunk in _chunks(rows, len(facts), chunk_tokens):
+        search = _Search(model, layout, layer, [row for row in rows if row.fact in chunk], config)
+        anchor_N = anchors_ND[chunk.start : chunk.stop].float().norm(dim=1).to(model.device)
+        shift, loss, step = search.run(list(chunk), anchor_N, facts)
+        shifts.append(shift)
+        losses += loss
+        steps += step
+        if on_done:
+            on_done(len(chunk))
+    return Values(torch.cat(shifts).cpu(), tuple(losses), tuple(steps))
+
+
+def _chunks(rows: Sequence[SubjectRow], count: int, tokens: int) -> list[range]:
+    """Ranges of facts whose suffixes hold at most about `tokens` tokens."""
+    sizes = [0] * count
+    for row in rows:
+        sizes[row.fact] += len(row.ids) - row.at
+    chunks, start, total = [], 0, 0
+    for fact, size in enumerate(sizes):
+        if fact > start and total + size > tokens:
+            chunks.append(range(start, fact))
+            start, total = fact, 0
+        total += size
+    return [*chunks, range(start, count)] if count else []
+
+
+class _Search:
+    """The optimisation of one chunk of facts."""
+
+    def __init__(self, model: Any, layout: Layout, layer: int, rows: list[SubjectRow], config: ValueConfig) -> None:
+        self.model, self.layout, self.layer, self.config = model, layout, layer, config
+        self.as_tuple = returns_tuple(model, layout.blocks[layer])
+        self.suffixes = _prepare(model, layout, layer, rows)
+        self.reference: dict[int, Tensor] = {}
+
+    def run(self, chunk: list[int], anchor_N: Tensor, facts: Sequence[Fact]) -> tuple[Tensor, list[float], list[int]]:
+        """δ, the last loss and the steps of each fact of the chunk."""
+        first, device = chunk[0], self.model.device
+        shifts = [torch.zeros(self.layout.d_model, device=device, requires_grad=True) for _ in chunk]
+        adam = torch.optim.Adam(shifts, lr=self.config.learning_rate)
+        losses, steps = [float("nan")] * len(chunk), [0] * len(chunk)
+        active, suffixes = set(chunk), self.suffixes
+        for step in range(self.config.steps):
+            loss_by_fact = self._losses(suffixes, shifts, anchor_N, first)
+            for fact, loss in loss_by_fact.items():
+                losses[fact - first], steps[fact - first] = loss.item(), step
+                if not torch.isfinite(loss):
+                    raise EditError(f"the loss of {facts[fact].prompt!r} became NaN; lower the learning rate")
+            done = {fact for fact in loss_by_fact if losses[fact - first] < self.config.stop_loss}
+            active -= done
+            if not active or step == self.config.steps - 1:
+                break
+            if done:
+                suffixes = suffixes.keep(active)
+            adam.zero_grad(set_to_none=True)
+            torch.stack([loss_by_fact[fact] for fact in sorted(active)]).sum().backward()  # type: ignore[no-untyped-call]
+            adam.step()
+            self._clip(shifts, sorted(active), anchor_N, first)
+        return torch.stack([shift.detach() for shift in shifts]), losses, steps
+
+    def _clip(self, shifts: list[Tensor], active: list[int], anchor_N: Tensor, first: int) -> None:
+        with torch.no_grad():
+            for fact in active:
+                shift = shifts[fact - first]
+                limit = self.config.clamp * anchor_N[fact - first]
+                shift.copy_(clip_norm(shift[None], limit[None])[0])
+
+    def _losses(self, suffixes: _Suffixes, shifts: list[Tensor], anchor_N: Tensor, first: int) -> dict[int, Tensor]:
+        """The loss of each fact that has rows in `suffixes`, in order of facts."""
+        places = _answer_places(suffixes.rows)
+        rows = torch.tensor([row for row, _ in places], device=self.model.device)
+        columns = torch.tensor([column for _, column in places], device=self.model.device)
+        log_probs_AV = self._logits(suffixes, shifts, first, rows, columns).log_softmax(1)
+        nll: dict[int, list[Tensor]] = {}
+        kl: dict[int, Tensor] = {}
+        start = 0
+        for row in suffixes.rows:
+            count = len(row.ids) - row.target
+            if not count:  # “{subject} is a”: the distribution after its last token
+                kl[row.fact] = self._kl(row.fact, log_probs_AV[start])
+                start += 1
+                continue
+            answer = torch.tensor(row.ids[row.target :], device=self.model.device)
+            chosen = log_probs_AV[start : start + count].gather(1, answer[:, None])
+            nll.setdefault(row.fact, []).append(-chosen.mean())
+            start += count
+        return {
+            fact: torch.stack(parts).mean()
+            + self.config.kl_weight * kl[fact]
+            + self.config.weight_decay * shifts[fact - first].norm() / anchor_N[fact - first] ** 2
+            for fact, parts in nll.items()
+        }
+
+    def _kl(self, fact: int, log_probs_V: Tensor) -> Tensor:
+        """KL(edited ‖ original); the original is what the first step, at δ = 0, saw."""
+        reference_V = self.reference.setdefault(fact, log_probs_V.detach())
+        return (log_probs_V.exp() * (log_probs_V - reference_V)).sum()
+
+    def _logits(self, suffixes: _Suffixes, shifts: list[Tensor], first: int, rows: Tensor, columns: Tensor) -> Tensor:
+        shift_BD = torch.stack([shifts[row.fact - first] for row in suffixes.rows])
+        hidden_BSD = suffixes.hidden_BSD
+        shifted = hidden_BSD[:, :1] + shift_BD[:, None].to(hidden_BSD.dtype)
+        hidden_BSD = torch.cat([shifted, hidden_BSD[:, 1:]], 1)
+        with resume_above(self.layout.blocks, self.layer, lambda: hidden_BSD, as_tuple=self.as_tuple):
+            return logits_at(
+                self.model,
+                rows,
+                columns,
+                input_ids=suffixes.ids_BS,
+                attention_mask=suffixes.mask_BT,
+                position_ids=suffixes.positions_BS,
+                past_key_values=_cache(self.model, suffixes.past),
+                use_cache=True,
+            )
+
+
+def _answer_places(rows: Sequence[SubjectRow]) -> list[tuple[int, int]]:
+    """The (row, suffix column) whose logits predict each answer token; the last column of essence rows."""
+    places = []
+    for index, row in enumerate(rows):
+        columns = range(row.target - 1, len(row.ids) - 1) if row.target < len(row.ids) else [len(row.ids) - 1]
+        places += [(index, column - row.at) for column in columns]
+    return places
+
+
+def _prepare(model: Any, layout: Layout, layer: int, rows: list[SubjectRow]) -> _Suffixes:
+    """One forward pass over whole rows, aligned at the subject's last token, kept in two halves."""
+    from transformers import DynamicCache
+
+    # The last answer token is only predicted, never read.
+    inputs = [row.ids if row.target == len(row.ids) else row.ids[:-1] for row in rows]
+    before = max(row.at for row in rows)
+    after = max(len(ids) - row.at for ids, row in zip(inputs, rows, strict=True))
+    ids_BT = torch.zeros(len(rows), before + after, dtype=torch.long)
+    mask_BT = torch.zeros_like(ids_BT)
+    for index, (ids, row) in enumerate(zip(inputs, rows, strict=True)):
+        place = slice(before - row.at, before - row.at + len(ids))
+        ids_BT[index, place] = torch.tensor(ids, dtype=torch.long)
+        mask_BT[index, place] = 1
+    positions_BT = (mask_BT.cumsum(1) - 1).clamp(min=0).to(model.device)
+    ids_BT, mask_BT = ids_BT.to(model.device), mask_BT.to(model.device)
+    cache = DynamicCache(config=model.config)
+    with torch.no_grad():
+        seen = capture(
+            lambda: model.base_model(
+                input_ids=ids_BT,
+                attention_mask=mask_BT,
+                position_ids=positions_BT,
+                past_key_values=cache,
+                use_cache=True,
+            ),
+            outputs={"block": layout.blocks[layer]},
+            whole=True,
+        )
+    past = tuple(
+        (layer_cache.keys[:, :, :before].contiguous(), layer_cache.values[:, :, :before].contiguous())
+        for layer_cache in cache.layers
+    )
+    hidden_BSD = seen["block"][:, before:].detach()
+    return _Suffixes(tuple(rows), hidden_BSD, ids_BT[:, before:], mask_BT, positions_BT[:, before:], past)
+
+
+def _cache(model: Any, past: tuple[tuple[Tensor, Tensor], ...]) -> Any:
+    """A cache of its own for one forward pass, holding the prefix."""
+    from transformers import DynamicCache
+
+    cache = DynamicCache(config=model.config)
+    for index, (key, value) in enumerate(past):
+        if key.shape[2]:
+            cache.update(key, value, index)
+    return cache

@@ -1,0 +1,175 @@
+"""The report of a candidate: what was asked, what was learnt, what was lost, where the weights moved.
+
+These classes are data. Shares carry n and a 95% interval; differences are paired (after − before on the
+same items). `before` is the parent version; where the parent is not the base, the base stands beside it.
+"""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Share(_Data):
+    """A share of items with its 95% Wilson interval."""
+
+    hits: int
+    n: int
+    value: float
+    low: float
+    high: float
+
+
+class Difference(_Data):
+    """A paired difference of shares, after − before, with its 95% interval; n is the number of pairs."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+class Comparison(_Data):
+    """One measure before and after.
+
+    Attributes:
+        name: A stable key such as "edits.prompt.generation_contains" or "retention.functions.present_past".
+        label: Plain words for people.
+        how: How it is judged: "free generation", "probability", "teacher-forced" or "log-likelihood".
+        higher_is_better: False for measures where smaller is better.
+    """
+
+    name: str
+    label: str
+    how: str
+    before: Share
+    after: Share
+    difference: Difference
+    base: Share | None = None
+    against_base: Difference | None = None
+    higher_is_better: bool = True
+
+
+class Case(_Data):
+    """One question about one fact, answered before and after.
+
+    Attributes:
+        fact: The fact's id.
+        kind: "prompt", "paraphrase" or "neighbour".
+        expected: The answer that is right after the edit; None where the answer of before must stay.
+        before: What the parent freely wrote.
+        after: What the candidate freely wrote.
+        before_ok: Whether `before` contains the expected answer.
+        after_ok: Whether `after` does.
+        probability_before: p(new) / (p(new) + p(old)) of the length-normalised answers, where both are known.
+    """
+
+    fact: str
+    subject: str
+    kind: str
+    prompt: str
+    expected: str | None
+    before: str
+    after: str
+    before_ok: bool
+    after_ok: bool
+    probability_before: float | None = None
+    probability_after: float | None = None
+
+
+class EditMeasures(_Data):
+    """How well the facts were learnt: shares per kind of question and way of judging, and every case."""
+
+    facts: int
+    comparisons: tuple[Comparison, ...]
+    cases: tuple[Case, ...]
+
+
+class RetentionMeasures(_Data):
+    """What the model could do before and still can: one comparison per part and one over everything."""
+
+    overall: Comparison
+    parts: tuple[Comparison, ...]
+    lost: tuple[str, ...] = Field((), description="Items right before and wrong after, in words")
+    gained: int = 0
+
+
+class LanguageMeasures(_Data):
+    """Perplexity over held-out text; ratio = after / before with a 95% interval over passages."""
+
+    passages: int
+    tokens: int
+    perplexity_before: float
+    perplexity_after: float
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+    perplexity_base: float | None = None
+    ratio_to_base: float | None = None
+
+
+class MatrixMeasures(_Data):
+    """One changed matrix, against the base of the lineage.
+
+    Attributes:
+        name: The tensor's name.
+        layer: The decoder block, where there is one.
+        shape: (rows, columns).
+        rank: Rank of the accumulated factors; None for a dense change.
+        norm: ‖ΔW‖_F of the accumulated change.
+        relative_norm: ‖ΔW‖_F / ‖W_base‖_F.
+        sigma_max_base: Largest singular value of W_base.
+        sigma_max_delta: Largest singular value of ΔW as applied.
+        sigma_max_solved: Largest singular value of ΔW before the restraint.
+        condition_before: κ(W_base).
+        condition_after: κ(W_base + ΔW).
+        singular_values: The largest singular values of ΔW as applied, descending (at most 32).
+        singular_values_solved: The same before the restraint.
+    """
+
+    name: str
+    layer: int | None
+    shape: tuple[int, int]
+    rank: int | None
+    norm: float
+    relative_norm: float
+    sigma_max_base: float
+    sigma_max_delta: float
+    sigma_max_solved: float
+    condition_before: float
+    condition_after: float
+    singular_values: tuple[float, ...]
+    singular_values_solved: tuple[float, ...]
+
+
+class Verdict(_Data):
+    """What one gate says: "pass", "fail" or "inconclusive", with the reason in a plain sentence."""
+
+    gate: str
+    verdict: str
+    reason: str
+
+
+class Report(_Data):
+    """Everything that is known about a candidate when somebody decides on it."""
+
+    format: int = 1
+    version: str = Field(description="Such as v1")
+    version_id: str
+    parent: str
+    base: str
+    model: str = Field(description="Where the base came from")
+    request: dict[str, Any] = Field(description="Editor, restraint, resolved settings, facts asked for")
+    edits: EditMeasures | None = None
+    retention: RetentionMeasures | None = None
+    language: LanguageMeasures | None = None
+    matrices: tuple[MatrixMeasures, ...] = ()
+    harness: tuple[Comparison, ...] = Field((), description="lm-eval tasks, when asked for")
+    verdicts: tuple[Verdict, ...] = ()
+    verdict: str = Field("inconclusive", description="pass, fail or inconclusive, over all gates")
+    storage: dict[str, int] = Field(default_factory=dict, description="Bytes: added, model")
+    environment: dict[str, Any] = Field(default_factory=dict, description="Library versions, machine class, seeds")
+    seconds: dict[str, float] = Field(default_factory=dict, description="Time taken per step")

@@ -1,0 +1,123 @@
+"""From a name to a running model: catalogue name, folder, GGUF file or hub id."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from perdure.errors import ModelError, UnsafeFileError
+from perdure.models.catalogue import CATALOGUE, fetch
+from perdure.models.checkpoint import PICKLE_SUFFIXES, SIDE_FILES, Checkpoint
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+def resolve(source: str | Path) -> Path:
+    """The folder of a model, fetched or converted if need be.
+
+    Args:
+        source: A name of the catalogue, a folder, a .gguf file, or a hub id (`owner/name`).
+
+    Raises:
+        UnsafeFileError: A pickled file.
+        ModelError: Nothing of the kind exists, or the hub cannot be reached.
+    """
+    path = Path(source)
+    if str(source) in CATALOGUE:
+        return fetch(str(source))
+    if path.is_dir():
+        return path
+    if path.is_file():
+        return _resolve_file(path)
+    if _HUB_ID.fullmatch(str(source)):
+        return _download(str(source))
+    raise ModelError(
+        f"No model {str(source)!r}. Give a name of the catalogue ({', '.join(CATALOGUE)}), a folder with "
+        "config.json and safetensors, a .gguf file, or a hub id such as HuggingFaceTB/SmolLM2-135M-Instruct"
+    )
+
+
+def _resolve_file(path: Path) -> Path:
+    if path.suffix == ".gguf":
+        from perdure.models.gguf import converted
+
+        return converted(path)
+    if path.suffix in PICKLE_SUFFIXES:
+        raise UnsafeFileError(f"{path} is a pickled file, which can run code when it is opened, and is refused")
+    raise ModelError(f"{path} is neither a model folder nor a .gguf file")
+
+
+def _download(hub_id: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    patterns = ["*.safetensors", "*.safetensors.index.json", *SIDE_FILES]
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=patterns))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise ModelError(f"{hub_id} could not be fetched from the hub: {error}") from error
+
+
+def load(source: str | Path, *, device: str = "cpu", dtype: str = "auto") -> tuple[Any, Any]:
+    """A model in evaluation mode and its tokenizer.
+
+    Args:
+        source: As for `resolve`.
+        device: A torch device, such as "cpu" or "cuda".
+        dtype: "auto" (as stored), "float32", "bfloat16" or "float16".
+
+    Raises:
+        ModelError: Tensors are missing, unexpected, of another shape, or not finite.
+    """
+    checkpoint = Checkpoint.open(resolve(source))
+    tensors = {name: checkpoint.tensor(name) for name in checkpoint.entries}
+    return build(checkpoint.folder, tensors, device=device, dtype=dtype)
+
+
+def build(folder: Path, tensors: Mapping[str, Tensor], *, device: str = "cpu", dtype: str = "auto") -> tuple[Any, Any]:
+    """A model made of the config and tokenizer in `folder` and of the given weights.
+
+    Raises:
+        ModelError: The weights do not fit the config one to one, or one is not finite.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    broken = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
+    if broken:
+        raise ModelError(f"{len(broken)} tensors hold NaN or infinite numbers, for example {broken[0]}")
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        with torch.device("meta"):  # the auto class takes no weights from memory; its choice of class does
+            model_class = type(AutoModelForCausalLM.from_config(config, trust_remote_code=False))
+        model, found = model_class.from_pretrained(
+            None,
+            config=config,
+            state_dict=dict(tensors),
+            dtype=_dtype(dtype, tensors),
+            output_loading_info=True,
+        )
+    except (ValueError, OSError, KeyError, RuntimeError) as error:
+        raise ModelError(f"The model in {folder} cannot be built: {error}") from error
+    _check_loading(folder, found)
+    return model.to(device).eval().requires_grad_(False), tokenizer
+
+
+def _dtype(dtype: str, tensors: Mapping[str, Tensor]) -> torch.dtype:
+    if dtype == "auto":
+        return max((tensor for tensor in tensors.values()), key=lambda tensor: tensor.numel()).dtype
+    allowed = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if dtype not in allowed:
+        raise ModelError(f"Unknown dtype {dtype!r}. Allowed: auto, {', '.join(allowed)}")
+    return allowed[dtype]
+
+
+def _check_loading(folder: Path, found: Mapping[str, Any]) -> None:
+    kinds = ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs")
+    wrong = {kind: sorted(map(str, found.get(kind) or ())) for kind in kinds}
+    said = [f"{kind.replace('_', ' ')}: {', '.join(names[:3])}" for kind, names in wrong.items() if names]
+    if said:
+        raise ModelError(f"The weights in {folder} do not fit its config: {'; '.join(said)}")

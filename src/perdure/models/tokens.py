@@ -1,0 +1,103 @@
+"""Texts as tokens: joining, positions of a subject, padded batches."""
+
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from perdure.errors import ModelError, RequestError
+
+
+def join(prompt: str, answer: str) -> str:
+    """The prompt with its answer after it: one space between, none between characters written without spaces."""
+    if not prompt or not answer or prompt[-1].isspace() or answer[0].isspace():
+        return prompt + answer
+    wide = all(unicodedata.east_asian_width(char) in "WF" for char in (prompt[-1], answer[0]))
+    return prompt + answer if wide else f"{prompt} {answer}"
+
+
+def encode(tokenizer: Any, text: str) -> list[int]:
+    """The token ids of a text, with whatever start token the tokenizer adds of its own."""
+    return list(tokenizer(text)["input_ids"])
+
+
+def encode_pair(tokenizer: Any, prompt: str, answer: str) -> tuple[list[int], int]:
+    """The ids of prompt and answer together, and where the answer starts.
+
+    Tokens may straddle the boundary; the answer starts at the first token in which the joint text
+    differs from the prompt alone.
+    """
+    alone, both = encode(tokenizer, prompt), encode(tokenizer, join(prompt, answer))
+    start = 0
+    while start < min(len(alone), len(both) - 1) and alone[start] == both[start]:
+        start += 1
+    return both, start
+
+
+def last_token_of(tokenizer: Any, text: str, end: int) -> int:
+    """The index of the token that holds character `end - 1` of `text`: the last token of a subject.
+
+    Raises:
+        ModelError: The tokenizer cannot map characters to tokens.
+        RequestError: No token covers that character.
+    """
+    if not getattr(tokenizer, "is_fast", False):
+        raise ModelError(f"{type(tokenizer).__name__} gives no character offsets; a fast tokenizer is needed")
+    offsets = tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
+    for index, (start, stop) in enumerate(offsets):
+        if start < end <= stop:
+            return index
+    raise RequestError(f"no token covers character {end} of {text!r}")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of tokens, padded to one length.
+
+    Attributes:
+        ids: [B, T], long.
+        mask: [B, T], 1 where a token is.
+        positions: [B, T], each token's position in its own row.
+        rows: The place of each row in the list that was batched.
+    """
+
+    ids: Tensor
+    mask: Tensor
+    positions: Tensor
+    rows: tuple[int, ...]
+
+    def inputs(self) -> dict[str, Tensor]:
+        """The keyword arguments of a forward pass."""
+        return {"input_ids": self.ids, "attention_mask": self.mask, "position_ids": self.positions}
+
+
+def pad(rows: Sequence[Sequence[int]], *, left: bool = False, device: Any = "cpu") -> Batch:
+    """All rows as one batch, padded on the right, or on the left."""
+    longest = max(len(row) for row in rows)
+    ids = torch.zeros(len(rows), longest, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for index, row in enumerate(rows):
+        place = slice(longest - len(row), longest) if left else slice(0, len(row))
+        ids[index, place] = torch.tensor(row, dtype=torch.long)
+        mask[index, place] = 1
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    return Batch(ids.to(device), mask.to(device), positions.to(device), tuple(range(len(rows))))
+
+
+def batches(
+    rows: Sequence[Sequence[int]], *, left: bool = False, tokens: int = 2048, device: Any = "cpu"
+) -> Iterator[Batch]:
+    """The rows in batches of similar length, at most `tokens` padded tokens each (one row at least)."""
+    order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
+    start = 0
+    while start < len(order):
+        stop = start + 1
+        while stop < len(order) and len(rows[order[stop]]) * (stop + 1 - start) <= tokens:
+            stop += 1
+        chosen = order[start:stop]
+        batch = pad([rows[index] for index in chosen], left=left, device=device)
+        yield Batch(batch.ids, batch.mask, batch.positions, tuple(chosen))
+        start = stop

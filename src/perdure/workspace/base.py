@@ -1,0 +1,89 @@
+"""What every part of an archive stands on: the folder, its database, its objects, and the order of writes."""
+
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from perdure.errors import PerdureError, WorkspaceError
+from perdure.workspace import decisions, ledger, verify
+from perdure.workspace.database import Database, DiskError, DiskFullError, translated
+from perdure.workspace.lock import WriterLock, drop_ballast, keep_ballast
+from perdure.workspace.objects import ObjectStore
+from perdure.workspace.records import Version
+
+
+class Base:
+    """One workspace folder, opened.
+
+    Attributes:
+        folder: The workspace's folder.
+        lock: The right to write; its `wait_s` says how long a second writer waits.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+        self.lock = WriterLock(self.folder)
+        self._database = Database(self.folder)
+        self._store = ObjectStore(self.folder, self._database)
+
+    def close(self) -> None:
+        """Close the connections to the database; the archive can be used again and then reopens them."""
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def _writing(self, action: str, actor: str) -> Iterator[None]:
+        """Hold the writer's lock; a failing disk is noted in the ledger and named to the caller."""
+        doing = f"{action} in {self.folder}"
+        with translated(doing), self.lock.held(action, actor):
+            if action != "create":
+                keep_ballast(self.folder)
+            try:
+                with translated(doing):
+                    yield
+            except DiskError as error:
+                self._note_fault(action, actor, error)
+                raise
+
+    def _note_fault(self, action: str, actor: str, error: DiskError) -> None:
+        if isinstance(error, DiskFullError):
+            drop_ballast(self.folder)
+        with suppress(OSError, PerdureError, sqlite3.Error):
+            self._store.sweep()
+            with self._database.transaction() as connection:
+                ledger.append(connection, "fault", {"during": action, "error": str(error)}, actor)
+
+    def _find(self, where: str, *parameters: Any) -> list[Version]:
+        connection = self._database.connection()
+        rows = ledger.governed_rows(connection, "versions", where, parameters)
+        return [self._version(connection, row) for row in rows]
+
+    def _version(self, connection: sqlite3.Connection, row: Mapping[str, Any]) -> Version:
+        return Version(
+            number=row["number"],
+            id=row["id"],
+            parent=row["parent"],
+            requester=row["requester"],
+            created=row["time"],
+            status=decisions.status(connection, row["id"], row["number"]),
+            read_manifest=partial(verify.stored_manifest, self._store, row["number"], row["id"], row["parent"]),
+        )
+
+    @translated("looking up a version")
+    def _own(self, version: Version) -> Version:
+        """The version as this workspace knows it now."""
+        found = self._find("t.id = ?", version.id)
+        if not found:
+            raise WorkspaceError(f"{version.name} ({version.id[:12]}…) is no version of {self.folder}")
+        return found[0]

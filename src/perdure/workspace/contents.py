@@ -1,0 +1,292 @@
+"""Versions and what is in them: committed as deltas, read back bit for bit, written as model folders."""
+
+import re
+import sqlite3
+from collections.abc import Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from perdure.content import digest_bytes
+from perdure.deltas import Delta, changed, load_delta, save_delta
+from perdure.errors import (
+    EditError,
+    IntegrityError,
+    ModelError,
+    SettingError,
+    UnknownNameError,
+    WorkspaceError,
+)
+from perdure.models.checkpoint import Checkpoint
+from perdure.workspace import aliases, ledger
+from perdure.workspace.base import Base
+from perdure.workspace.checkout import write_folder
+from perdure.workspace.database import lay_out, translated
+from perdure.workspace.encodings import dtype_name, is_finite
+from perdure.workspace.failpoints import Point, reach
+from perdure.workspace.ledger import checked_actor, plain_json
+from perdure.workspace.manifest import Manifest, TensorRecord, check_file_names, library_versions
+from perdure.workspace.objects import Pack, StoredObject, TensorReader
+from perdure.workspace.records import StorageReport, Version
+
+OWN_FOLDERS = ("objects", "tmp", "quarantine")
+_NUMBER = re.compile(r"v(0|[1-9][0-9]{0,8})")
+_PREFIX = re.compile(r"[0-9a-f]{6,64}")
+
+
+class Contents(Base):
+    """The versions of a workspace and their tensors."""
+
+    @translated("reading the versions")
+    def versions(self) -> list[Version]:
+        """Every version, oldest first."""
+        connection = self._database.connection()
+        return [self._version(connection, row) for row in ledger.governed_rows(connection, "versions")]
+
+    @translated("looking up a version")
+    def version(self, ref: str) -> Version:
+        """The version that `ref` names: "v3", "latest", an alias, or the first six or more digits of its id.
+
+        Raises:
+            UnknownNameError: Nothing has that name, or more than one id starts so.
+        """
+        connection = self._database.connection()
+        heads = aliases.heads(connection)
+        if ref in heads:
+            found = self._find("t.id = ?", heads[ref])
+        elif ref == "latest":
+            found = self._find("t.number = (SELECT MAX(number) FROM versions)")
+        elif match := _NUMBER.fullmatch(ref):
+            found = self._find("t.number = ?", int(match[1]))
+        elif _PREFIX.fullmatch(ref):
+            found = self._find("substr(t.id, 1, ?) = ?", len(ref), ref)
+        else:
+            found = []
+        if len(found) != 1:
+            names = [f"v{row['number']}" for row in connection.execute("SELECT number FROM versions")]
+            raise UnknownNameError("version", ref, [*names, *heads])
+        return found[0]
+
+    @translated("reading the lineage")
+    def lineage(self, version: Version) -> list[Version]:
+        """The version's ancestors, the base first, and itself last."""
+        known = {found.id: found for found in self.versions()}
+        line = [self._own(version)]
+        while (parent := line[-1].parent) is not None and len(line) <= len(known):
+            if parent not in known:
+                raise IntegrityError(f"{line[-1].name}: its parent {parent[:12]}… is gone; run verify")
+            line.append(known[parent])
+        return line[::-1]
+
+    def commit(self, parent: Version, delta: Delta, *, solved: Delta, recipe: Mapping[str, Any], actor: str) -> Version:
+        """A new version: the parent's weights plus the delta.
+
+        If the same edit of the same parent is there already, that version comes back and the ledger says so.
+
+        Args:
+            parent: The version to change.
+            delta: What is added to its tensors.
+            solved: What the editor solved before restraint, with its keys; kept as part of the version.
+            recipe: How it was made, as JSON: editor, resolved config, facts, seeds, restraint, data hashes.
+            actor: Who asks for it.
+
+        Raises:
+            SettingError: The delta does not fit the parent, or the recipe is not JSON.
+            EditError: A sum overflows the tensor's dtype.
+            WorkspaceError: Another writer is busy, or the disk is full; nothing was changed.
+        """
+        actor, recipe = checked_actor(actor), plain_json(recipe)
+        parent = self._own(parent)
+        before = parent.manifest
+        _check_fits(delta.check_finite(), before, parent.name)
+        with self._writing("commit", actor):
+            records, made = self._store_tensors(parent, delta)
+            reach(Point.COMMIT_TENSORS_STORED)
+            kept = self._store_delta(solved.check_finite())
+            reach(Point.COMMIT_SOLVED_STORED)
+            manifest = Manifest(
+                tensors={**before.tensors, **records},
+                files=before.files,
+                parents=(parent.id,),
+                solved=kept.hash,
+                recipe=dict(recipe),
+                libraries=library_versions(),
+            )
+            return self._commit_manifest(manifest, [*made, kept], parent, actor)
+
+    def _commit_manifest(self, manifest: Manifest, made: list[StoredObject], parent: Version, actor: str) -> Version:
+        data = manifest.to_bytes()
+        same = self._find("t.id = ?", digest_bytes(data))
+        if same:
+            with self._database.transaction() as connection:
+                details = {"version": same[0].id, "name": same[0].name}
+                ledger.append(connection, "commit again", details, actor)
+            return same[0]
+        stored = self._store.put(data, "manifest")
+        reach(Point.COMMIT_MANIFEST_STORED)
+        with self._database.transaction() as connection:
+            self._enter_version(connection, stored, made, parent=parent.id, actor=actor)
+        return self._find("t.id = ?", stored.hash)[0]
+
+    def _enter_version(
+        self,
+        connection: sqlite3.Connection,
+        manifest: StoredObject,
+        made: list[StoredObject],
+        *,
+        parent: str | None,
+        actor: str,
+    ) -> None:
+        number = int(connection.execute("SELECT COUNT(*) FROM versions").fetchone()[0])
+        new = [stored for stored in (*made, manifest) if self._store.listed(stored.hash) is None]
+        healed = [stored for stored in made if stored.kind == "tensor" and stored not in new]
+        self._store.enter(connection, [*new, *healed], number)
+        values = {"number": number, "id": manifest.hash, "parent": parent, "requester": actor}
+        action = "create" if parent is None else "commit"
+        ledger.append_row(connection, "versions", values, action=action, actor=actor)
+
+    def _store_tensors(self, parent: Version, delta: Delta) -> tuple[dict[str, TensorRecord], list[StoredObject]]:
+        """Store the changed tensors, one in memory at a time; their records and the new objects."""
+        records: dict[str, TensorRecord] = {}
+        made: list[StoredObject] = []
+        for name in sorted(delta.changes):
+            old = self.tensors(parent, [name])[name]
+            new = changed(old, delta.changes[name])
+            if not is_finite(new):
+                raise EditError(f"{name}: the change overflows {dtype_name(new.dtype)}; restrain it")
+            record, stored = self._store.put_tensor(new, old, delta.changes[name])
+            records[name] = TensorRecord(hash=record, dtype=dtype_name(new.dtype), shape=tuple(new.shape))
+            made += [stored] if stored is not None and stored not in made else []
+        return records, made
+
+    def _store_delta(self, solved: Delta) -> StoredObject:
+        path = self._store.scratch_file()
+        save_delta(solved, path)
+        return self._store.adopt(path, "delta")
+
+    @translated("reading tensors")
+    def tensors(self, version: Version, names: Iterable[str] | None = None) -> dict[str, Tensor]:
+        """The version's tensors by name, or those named; each verified by its hash.
+
+        Tensors that no edit changed are memory-mapped, privately: writing to one changes no file.
+
+        Raises:
+            UnknownNameError: The version has no tensor of that name.
+            IntegrityError: A tensor is missing, damaged or not finite; names object, version and tensor.
+        """
+        records = version.manifest.tensors
+        reader, read = TensorReader(self._store), dict[str, Tensor]()
+        seen: set[str] = set()
+        for name in records if names is None else names:
+            if name not in records:
+                raise UnknownNameError("tensor", name, records)
+            record = records[name]
+            try:
+                tensor = reader.tensor(record.hash)
+                _check_record(tensor, record)
+            except IntegrityError as error:
+                raise IntegrityError(f"{version.name}, tensor {name}: {error}") from error
+            # Two names of equal bits must not share memory: libraries would drop one when saving.
+            read[name] = tensor.clone() if record.hash in seen else tensor
+            seen.add(record.hash)
+        return read
+
+    @translated("reading a solved delta")
+    def solved(self, version: Version) -> Delta:
+        """What this version's own edit solved before restraint, with its keys; empty for the base.
+
+        Raises:
+            IntegrityError: The stored delta is missing or damaged.
+        """
+        name = version.manifest.solved
+        if name is None:
+            return Delta()
+        try:
+            return load_delta(self._store.delta_file(name))
+        except IntegrityError as error:
+            raise IntegrityError(f"{version.name}, its solved delta: {error}") from error
+
+    @translated("writing a model folder")
+    def checkout(self, version: Version, folder: Path) -> None:
+        """Write the version as an ordinary model folder, for `from_pretrained`; whole or not at all.
+
+        Args:
+            version: Which.
+            folder: Where to; missing or empty. Over 5 GB the weights are sharded.
+
+        Raises:
+            WorkspaceError: The folder is not empty, belongs to the workspace's own, or the disk is full.
+            IntegrityError: Something stored is damaged.
+        """
+        target = Path(folder).resolve()
+        if any(target.is_relative_to((self.folder / own).resolve()) for own in OWN_FOLDERS):
+            raise WorkspaceError(f"{folder} is one of the workspace's own folders; name another")
+        manifest = self._own(version).manifest
+        read = partial(self.tensors, version)
+        write_folder(Path(folder), manifest, self._side_files(version), read)
+
+    @translated("reading storage")
+    def storage(self, version: Version) -> StorageReport:
+        """What storing this version added on disk, and the size of its tensors."""
+        query = (
+            "SELECT COALESCE((SELECT SUM(bytes) FROM objects WHERE added_by = :n), 0) "
+            "+ COALESCE((SELECT SUM(bytes) FROM packs WHERE added_by = :n), 0)"
+        )
+        added = self._database.connection().execute(query, {"n": version.number}).fetchone()[0]
+        return StorageReport(int(added), version.manifest.nbytes)
+
+    def _side_files(self, version: Version) -> dict[str, bytes]:
+        files = {}
+        for name, stored in version.manifest.files.items():
+            try:
+                files[name] = self._store.read(stored)
+            except IntegrityError as error:
+                raise IntegrityError(f"{version.name}, file {name}: {error}") from error
+        return files
+
+    def _import(self, checkpoint: Checkpoint, actor: str, source: str) -> None:
+        packs = [self._store.add_pack(file) for file in sorted({e.file for e in checkpoint.entries.values()})]
+        reach(Point.CREATE_PACKS_PLACED)
+        check_file_names(path.name for path in checkpoint.side_files)
+        files = {path.name: self._store.put(path.read_bytes(), "file") for path in checkpoint.side_files}
+        reach(Point.CREATE_FILES_PLACED)
+        manifest = Manifest(
+            tensors=_base_records(checkpoint, packs),
+            files={name: stored.hash for name, stored in files.items()},
+            parents=(),
+            recipe=plain_json({"action": "import", "source": source}),
+            libraries=library_versions(),
+        )
+        stored = self._store.put(manifest.to_bytes(), "manifest")
+        with self._database.transaction() as connection:
+            lay_out(connection)
+            self._store.enter_packs(connection, packs)
+            self._enter_version(connection, stored, [*files.values()], parent=None, actor=actor)
+
+
+def _base_records(checkpoint: Checkpoint, packs: list[Pack]) -> dict[str, TensorRecord]:
+    hashes = {name: digest for pack in packs for name, digest in pack.tensors.items()}
+    if hashes.keys() != checkpoint.entries.keys():
+        odd = sorted(hashes.keys() ^ checkpoint.entries.keys())
+        raise ModelError(f"{checkpoint.folder} changed while it was copied: {', '.join(odd[:3])}")
+    return {
+        name: TensorRecord(hash=hashes[name], dtype=dtype_name(entry.dtype), shape=tuple(entry.shape))
+        for name, entry in checkpoint.entries.items()
+    }
+
+
+def _check_fits(delta: Delta, manifest: Manifest, parent: str) -> None:
+    for name, change in delta.changes.items():
+        if name not in manifest.tensors:
+            raise SettingError(f"the delta changes {name!r}, which {parent} does not have")
+        shape = manifest.tensors[name].shape
+        if tuple(change.shape) != shape:
+            raise SettingError(f"the delta's change of {name} has shape {tuple(change.shape)}, not {shape}")
+
+
+def _check_record(tensor: Tensor, record: TensorRecord) -> None:
+    if dtype_name(tensor.dtype) != record.dtype or tuple(tensor.shape) != record.shape:
+        found = f"{dtype_name(tensor.dtype)} {tuple(tensor.shape)}"
+        raise IntegrityError(f"object {record.hash} is {found}, not {record.dtype} {record.shape}")

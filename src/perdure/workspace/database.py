@@ -1,0 +1,218 @@
+"""The workspace's database: SQLite with full syncs, append-only tables and rules that hold below the API.
+
+Weights never lie here: only names, hashes, decisions and the ledger.
+"""
+
+import errno
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from perdure.errors import IntegrityError, RefusedError, WorkspaceError
+from perdure.workspace.failpoints import Point, reach
+
+SCHEMA = 1
+FILE_NAME = "perdure.sqlite"
+_APPLICATION = 0x70657264  # "perd"
+_BUSY_S = 10.0
+
+_TABLES = {
+    "ledger": """CREATE TABLE ledger (
+        sequence INTEGER PRIMARY KEY, previous TEXT NOT NULL, time TEXT NOT NULL, actor TEXT NOT NULL,
+        action TEXT NOT NULL, details TEXT NOT NULL, hash TEXT NOT NULL UNIQUE)""",
+    "versions": """CREATE TABLE versions (
+        sequence INTEGER PRIMARY KEY REFERENCES ledger (sequence), number INTEGER NOT NULL UNIQUE,
+        id TEXT NOT NULL UNIQUE, parent TEXT REFERENCES versions (id), requester TEXT NOT NULL)""",
+    "reports": """CREATE TABLE reports (
+        sequence INTEGER PRIMARY KEY REFERENCES ledger (sequence),
+        version TEXT NOT NULL REFERENCES versions (id), digest TEXT NOT NULL)""",
+    "approvals": """CREATE TABLE approvals (
+        sequence INTEGER PRIMARY KEY REFERENCES ledger (sequence),
+        version TEXT NOT NULL REFERENCES versions (id),
+        decision TEXT NOT NULL CHECK (decision IN ('approved', 'rejected')),
+        report TEXT, policy TEXT, approver TEXT NOT NULL, comment TEXT NOT NULL)""",
+    "alias_moves": """CREATE TABLE alias_moves (
+        sequence INTEGER PRIMARY KEY REFERENCES ledger (sequence), alias TEXT NOT NULL,
+        version TEXT NOT NULL REFERENCES versions (id), previous TEXT REFERENCES versions (id),
+        kind TEXT NOT NULL CHECK (kind IN ('promote', 'rollback')), policy TEXT)""",
+    "objects": """CREATE TABLE objects (
+        hash TEXT PRIMARY KEY, kind TEXT NOT NULL, bytes INTEGER NOT NULL, digest TEXT NOT NULL,
+        reference TEXT, depth INTEGER NOT NULL, added_by INTEGER)""",
+    "packs": """CREATE TABLE packs (
+        id TEXT PRIMARY KEY, bytes INTEGER NOT NULL, header TEXT NOT NULL, added_by INTEGER NOT NULL)""",
+    "packed": """CREATE TABLE packed (
+        hash TEXT PRIMARY KEY, pack TEXT NOT NULL REFERENCES packs (id), name TEXT NOT NULL)""",
+    "remembered": """CREATE TABLE remembered (
+        kind TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, digest TEXT NOT NULL,
+        PRIMARY KEY (kind, key))""",
+}
+_APPEND_ONLY = ("ledger", "versions", "reports", "approvals", "alias_moves")
+
+
+def _triggers() -> dict[str, str]:
+    """The rules in the database itself: nothing is rewritten, the chain grows at its end, four eyes."""
+    rules = {}
+    for table in _APPEND_ONLY:
+        for verb in ("UPDATE", "DELETE"):
+            rules[f"{table}_no_{verb.lower()}"] = (
+                f"BEFORE {verb} ON {table} BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
+            )
+        # INSERT OR REPLACE would delete a row without firing the DELETE trigger.
+        rules[f"{table}_no_replace"] = (
+            f"BEFORE INSERT ON {table} WHEN EXISTS (SELECT 1 FROM {table} WHERE sequence = NEW.sequence) "  # noqa: S608
+            f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
+        )
+    rules["versions_no_replace_id"] = (
+        "BEFORE INSERT ON versions WHEN EXISTS "
+        "(SELECT 1 FROM versions WHERE id = NEW.id OR number = NEW.number) "
+        "BEGIN SELECT RAISE(ABORT, 'versions is append-only'); END"
+    )
+    rules["ledger_at_the_end"] = (
+        "BEFORE INSERT ON ledger WHEN NEW.previous IS NOT "
+        "COALESCE((SELECT hash FROM ledger ORDER BY sequence DESC LIMIT 1), '') "
+        "OR NEW.sequence IS NOT COALESCE((SELECT MAX(sequence) FROM ledger), 0) + 1 "
+        "BEGIN SELECT RAISE(ABORT, 'a ledger row must follow the last one'); END"
+    )
+    rules["approvals_four_eyes"] = (
+        "BEFORE INSERT ON approvals WHEN NEW.decision = 'approved' AND lower(trim(NEW.approver)) = "
+        "(SELECT lower(trim(requester)) FROM versions WHERE id = NEW.version) "
+        "BEGIN SELECT RAISE(ABORT, 'four eyes: the requester cannot approve'); END"
+    )
+    return {name: f"CREATE TRIGGER {name} {body}" for name, body in rules.items()}
+
+
+STATEMENTS = {**_TABLES, **_triggers()}
+
+
+class Database:
+    """One SQLite file, a connection for each thread; a forked child opens its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / FILE_NAME
+        self._local = threading.local()
+        self._opened: list[sqlite3.Connection] = []
+
+    def connection(self) -> sqlite3.Connection:
+        """This thread's connection."""
+        found: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if found is None or self._local.process != os.getpid():
+            found = self._connect()
+            self._local.connection, self._local.process = found, os.getpid()
+            self._opened.append(found)
+        return found
+
+    def _connect(self) -> sqlite3.Connection:
+        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+        connection = sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
+        connection.row_factory = sqlite3.Row
+        for setting in (
+            "journal_mode = WAL",
+            "synchronous = FULL",
+            "foreign_keys = ON",
+            "recursive_triggers = ON",
+            "trusted_schema = OFF",
+            "cell_size_check = ON",
+        ):
+            connection.execute(f"PRAGMA {setting}")
+        return connection
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """A write transaction: all of the block's rows become durable when it ends, or none."""
+        connection = self.connection()
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            reach(Point.TRANSACTION_BEGUN)
+            yield connection
+            reach(Point.TRANSACTION_READY)
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        reach(Point.TRANSACTION_COMMITTED)
+        # A damaged write-ahead log is dropped in silence by SQLite, so it is kept as short as can be.
+        with suppress(sqlite3.Error):
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+    def schema(self) -> int:
+        """The schema number that the file carries; 0 for an empty file."""
+        return int(self.connection().execute("PRAGMA user_version").fetchone()[0])
+
+    def close(self) -> None:
+        """Close every connection that this process opened."""
+        if getattr(self._local, "process", None) in (None, os.getpid()):
+            for connection in self._opened:
+                connection.close()
+        self._opened.clear()
+        self._local = threading.local()
+
+
+def lay_out(connection: sqlite3.Connection) -> None:
+    """Make the tables and rules, within the caller's transaction."""
+    for statement in STATEMENTS.values():
+        connection.execute(statement)
+    connection.execute(f"PRAGMA application_id = {_APPLICATION}")
+    connection.execute(f"PRAGMA user_version = {SCHEMA}")
+
+
+def check_file(connection: sqlite3.Connection) -> list[str]:
+    """What is wrong with the database file and its rules, in plain words; empty when nothing is."""
+    problems = [f"database: {row[0]}" for row in connection.execute("PRAGMA integrity_check(20)") if row[0] != "ok"]
+    problems += [
+        f"database: a row of {row[0]} refers to a row of {row[2]} that does not exist"
+        for row in connection.execute("PRAGMA foreign_key_check")
+    ]
+    query = "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"
+    present = {row["name"]: row["sql"] for row in connection.execute(query)}
+    for name, statement in STATEMENTS.items():
+        if name not in present:
+            problems.append(f"database: {name} is missing; its rule no longer holds")
+        elif present[name] != statement:
+            problems.append(f"database: {name} was altered")
+    strange = sorted(present.keys() - STATEMENTS.keys())
+    return problems + [f"database: {name} does not belong here" for name in strange]
+
+
+class DiskError(WorkspaceError):
+    """The disk or the database's file answered with an error."""
+
+
+class DiskFullError(DiskError):
+    """No space is left on the disk that holds the workspace or the target folder."""
+
+
+@contextmanager
+def translated(doing: str) -> Iterator[None]:
+    """Turn the errors of SQLite and of the disk within the block into perdure's own kinds."""
+    try:
+        yield
+    except sqlite3.IntegrityError as error:
+        if "four eyes" in str(error):
+            raise RefusedError(f"{doing}: {error}; somebody else must do it") from error
+        raise IntegrityError(f"{doing}: the database refused a row: {error}") from error
+    except sqlite3.Error as error:
+        raise _database_error(doing, error) from error
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFullError(f"{doing}: {_FULL}") from error
+        raise DiskError(f"{doing}: the disk answered with an error, nothing was changed: {error}") from error
+
+
+_FULL = "the disk is full, nothing was changed. Free some space and repeat"
+
+
+def _database_error(doing: str, error: sqlite3.Error) -> Exception:
+    code = getattr(error, "sqlite_errorcode", None) or 0
+    if code & 0xFF == sqlite3.SQLITE_FULL:
+        return DiskFullError(f"{doing}: {_FULL}")
+    if code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return IntegrityError(f"{doing}: {FILE_NAME} is damaged ({error}); restore it from a backup")
+    if code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return WorkspaceError(f"{doing}: another process is writing to {FILE_NAME}; try again")
+    if isinstance(error, sqlite3.OperationalError) and "no such" in str(error):
+        return IntegrityError(f"{doing}: {FILE_NAME} lacks a part ({error}); restore it from a backup")
+    return DiskError(f"{doing}: the database answered with an error, nothing was changed: {error}")

@@ -1,0 +1,233 @@
+"""The ledger: what happened, when and by whom, each row chained to the one before by its hash."""
+
+import json
+import sqlite3
+import unicodedata
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from perdure.content import canonical_json, digest_json
+from perdure.errors import IntegrityError, SettingError
+from perdure.workspace.failpoints import Point, reach
+
+_LONGEST_NAME = 200
+
+# The tables whose rows stand beside a ledger row: their columns, and the actions that write them.
+GOVERNED: Mapping[str, tuple[tuple[str, ...], frozenset[str]]] = {
+    "versions": (("number", "id", "parent", "requester"), frozenset({"create", "commit"})),
+    "reports": (("version", "digest"), frozenset({"report"})),
+    "approvals": (
+        ("version", "decision", "report", "policy", "approver", "comment"),
+        frozenset({"approve", "reject"}),
+    ),
+    "alias_moves": (
+        ("alias", "version", "previous", "kind", "policy"),
+        frozenset({"promote", "rollback"}),
+    ),
+}
+RESERVED = frozenset(action for _, actions in GOVERNED.values() for action in actions)
+_JOINED = (
+    "SELECT t.*, l.sequence AS entry, l.time, l.actor, l.action, l.details, l.previous AS entry_previous, "
+    "l.hash AS entry_hash FROM {table} t LEFT JOIN ledger l ON l.sequence = t.sequence "
+    "WHERE {where} ORDER BY t.sequence"
+)
+
+
+@dataclass(frozen=True)
+class LedgerEntry:
+    """One row of the ledger.
+
+    Attributes:
+        sequence: Its place, from 1 without gaps.
+        time: UTC, ISO 8601, as the machine's clock said; the order is that of `sequence`.
+        actor: Who did it.
+        action: What was done, one word or two.
+        details: The facts, JSON.
+        previous: The hash of the row before; empty for the first.
+        hash: sha256 over all of the above.
+    """
+
+    sequence: int
+    time: str
+    actor: str
+    action: str
+    details: Mapping[str, Any]
+    previous: str
+    hash: str
+
+    def is_whole(self) -> bool:
+        """Whether the row has the hash that its contents give."""
+        return self.hash == _digest(self)
+
+
+def now() -> str:
+    """The time, UTC, ISO 8601 with microseconds."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def checked_actor(actor: str) -> str:
+    """The actor's name in its one spelling, so that four eyes cannot be one pair written twice.
+
+    Raises:
+        SettingError: Empty, over 200 characters, or with control characters.
+    """
+    name = unicodedata.normalize("NFKC", actor).strip()
+    # Unassigned, control, format and surrogate characters could make two equal-looking names.
+    odd = [letter for letter in name if unicodedata.category(letter).startswith("C")]
+    if not name or odd or len(name) > _LONGEST_NAME:
+        raise SettingError(f"an actor's name must have 1 to {_LONGEST_NAME} printable characters; given {actor!r}")
+    return name
+
+
+def plain_json(value: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of `value` made of plain JSON types.
+
+    Raises:
+        SettingError: It holds something that JSON or UTF-8 cannot say.
+    """
+    text = canonical_json(dict(value))
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise SettingError(f"holds a character that UTF-8 cannot say: {error}") from error
+    copied: dict[str, Any] = json.loads(text)
+    return copied
+
+
+def append(connection: sqlite3.Connection, action: str, details: Mapping[str, Any], actor: str) -> int:
+    """Add a row at the end of the ledger, within the caller's transaction; its sequence number."""
+    query = "SELECT sequence, hash FROM ledger ORDER BY sequence DESC LIMIT 1"
+    last = connection.execute(query).fetchone()
+    sequence, previous = (last["sequence"] + 1, last["hash"]) if last else (1, "")
+    entry = LedgerEntry(sequence, now(), actor, action, plain_json(details), previous, "")
+    connection.execute(
+        "INSERT INTO ledger (sequence, previous, time, actor, action, details, hash) VALUES (?,?,?,?,?,?,?)",
+        (sequence, previous, entry.time, actor, action, canonical_json(entry.details), _digest(entry)),
+    )
+    reach(Point.LEDGER_APPENDED)
+    return sequence
+
+
+def append_row(
+    connection: sqlite3.Connection, table: str, values: Mapping[str, Any], *, action: str, actor: str
+) -> int:
+    """Add a row to a governed table together with its ledger row; the sequence number of both."""
+    sequence = append(connection, action, values, actor)
+    columns, _ = GOVERNED[table]
+    marks = ",".join("?" * len(columns))
+    connection.execute(
+        f"INSERT INTO {table} (sequence, {', '.join(columns)}) VALUES (?, {marks})",  # noqa: S608
+        (sequence, *(values[column] for column in columns)),
+    )
+    reach(Point.ROW_INSERTED)
+    return sequence
+
+
+def governed_rows(
+    connection: sqlite3.Connection, table: str, where: str = "1", parameters: Iterable[Any] = ()
+) -> list[dict[str, Any]]:
+    """Rows of a governed table in their order, with `time` and `actor`, each checked against the ledger.
+
+    Raises:
+        IntegrityError: A row is not what the ledger says, or the ledger does not know it.
+    """
+    query = _JOINED.format(table=table, where=where)
+    rows = [dict(row) for row in connection.execute(query, tuple(parameters))]
+    for row in rows:
+        problem = disagreement(table, row)
+        if problem:
+            raise IntegrityError(f"{problem}. Somebody changed the database; run verify")
+    return rows
+
+
+def disagreement(table: str, row: Mapping[str, Any]) -> str | None:
+    """How a governed row differs from its ledger row, in words; None when it does not."""
+    where = f"row {row['sequence']} of {table}"
+    if row["entry"] is None:
+        return f"{where} is unknown to the ledger"
+    columns, actions = GOVERNED[table]
+    try:
+        chain = {"previous": row["entry_previous"], "hash": row["entry_hash"]}
+        entry = _entry({**row, **chain, "sequence": row["entry"]})
+    except ValueError:
+        return f"{where}: its ledger row is unreadable"
+    if entry.action not in actions or not entry.is_whole():
+        return f"{where}: its ledger row was changed"
+    said = {column: entry.details.get(column) for column in columns}
+    if said != {column: row[column] for column in columns}:
+        return f"{where} is not what the ledger says"
+    return None
+
+
+def entries(connection: sqlite3.Connection, limit: int | None = None) -> list[LedgerEntry]:
+    """The ledger's rows, oldest first; with a limit, the newest so many.
+
+    Raises:
+        IntegrityError: A row's details are not JSON.
+    """
+    query = "SELECT * FROM ledger ORDER BY sequence DESC LIMIT ?"
+    rows = connection.execute(query, (-1 if limit is None else limit,)).fetchall()
+    try:
+        return [_entry(dict(row)) for row in reversed(rows)]
+    except ValueError as error:
+        raise IntegrityError(f"the ledger holds an unreadable row: {error}; run verify") from error
+
+
+def check_chain(connection: sqlite3.Connection, head: str | None = None) -> list[str]:
+    """What is wrong with the chain, in plain words; empty when nothing is.
+
+    Args:
+        connection: To the workspace's database.
+        head: A row's hash noted earlier outside the workspace, which must still be in the chain.
+    """
+    problems, previous, sequence, seen = [], "", 0, set()
+    for row in connection.execute("SELECT * FROM ledger ORDER BY sequence"):
+        sequence += 1
+        try:
+            whole = _entry(dict(row)).is_whole()
+        except ValueError:
+            whole = False
+        if row["sequence"] != sequence:
+            problems.append(f"ledger: row {sequence} is missing")
+            sequence = row["sequence"]
+        if not whole:
+            problems.append(f"ledger: row {sequence} was changed; its hash does not match")
+        if row["previous"] != previous:
+            problems.append(f"ledger: row {sequence} does not follow the row before it")
+        previous = row["hash"]
+        seen.add(previous)
+    if head is not None and head not in seen:
+        problems.append(f"ledger: the row {head[:12]}… noted outside is gone; the ledger was cut or rewritten")
+    return problems
+
+
+def check_governed(connection: sqlite3.Connection) -> list[str]:
+    """Where the ledger and the tables beside it disagree, in both directions, in plain words."""
+    problems = []
+    for table, (_, actions) in GOVERNED.items():
+        joined = connection.execute(_JOINED.format(table=table, where="1"))
+        found = [disagreement(table, dict(row)) for row in joined]
+        problems += [f"ledger: {problem}" for problem in found if problem]
+        marks = ",".join("?" * len(actions))
+        lost = connection.execute(
+            f"SELECT sequence FROM ledger WHERE action IN ({marks}) "  # noqa: S608
+            f"AND sequence NOT IN (SELECT sequence FROM {table})",
+            sorted(actions),
+        )
+        problems += [f"ledger: row {row[0]} speaks of a row of {table} that is gone" for row in lost]
+    return problems
+
+
+def _entry(row: Mapping[str, Any]) -> LedgerEntry:
+    details = json.loads(row["details"])
+    if not isinstance(details, dict):
+        raise ValueError("details must be a JSON object")
+    texts = (row["time"], row["actor"], row["action"])
+    return LedgerEntry(row["sequence"], *texts, details, row["previous"], row["hash"])
+
+
+def _digest(entry: LedgerEntry) -> str:
+    head = [entry.previous, entry.sequence, entry.time, entry.actor, entry.action]
+    return digest_json([*head, entry.details])

@@ -1,0 +1,98 @@
+"""The manifest: everything that makes a version what it is, as one canonical JSON text; its hash is the id.
+
+It holds no time and no person, so the same edit of the same parent has the same id.
+"""
+
+import importlib.metadata
+from collections.abc import Iterable
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from perdure.content import canonical_json
+from perdure.errors import IntegrityError, UnsafeFileError
+from perdure.models.checkpoint import SIDE_FILES
+
+_HASH = r"^[0-9a-f]{64}$"
+_LIBRARIES = ("perdure", "torch", "transformers", "safetensors", "numpy")
+
+
+class TensorRecord(BaseModel):
+    """What a tensor must be."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    hash: str = Field(pattern=_HASH, description="sha256 over dtype, shape and bytes")
+    dtype: Literal["float64", "float32", "float16", "bfloat16"] = Field(description="the numbers' type")
+    shape: tuple[int, ...] = Field(description="sizes, outermost first")
+
+    @property
+    def nbytes(self) -> int:
+        """The size of the tensor in bytes."""
+        size = {"float64": 8, "float32": 4}.get(self.dtype, 2)
+        for length in self.shape:
+            size *= length
+        return size
+
+
+class Manifest(BaseModel):
+    """The contents of one version."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    tensors: dict[str, TensorRecord] = Field(description="every tensor of the model by its name")
+    files: dict[str, str] = Field(description="config, tokenizer and template files: name to sha256")
+    parents: tuple[str, ...] = Field(description="the ids of the versions that this was made from")
+    solved: str | None = Field(default=None, description="hash of the delta solved before restraint, with keys")
+    recipe: dict[str, Any] = Field(description="how it was made: editor, resolved config, facts, seeds, data")
+    libraries: dict[str, str] = Field(description="the versions of what computed it")
+
+    def to_bytes(self) -> bytes:
+        """The canonical JSON; its sha256 is the version's id."""
+        return canonical_json(self.model_dump(mode="json")).encode()
+
+    @property
+    def nbytes(self) -> int:
+        """The size of all tensors in bytes."""
+        return sum(record.nbytes for record in self.tensors.values())
+
+
+def read_manifest(data: bytes) -> Manifest:
+    """The manifest that the bytes say.
+
+    Raises:
+        IntegrityError: They are no manifest.
+        UnsafeFileError: It names a file that does not belong in a model folder.
+    """
+    try:
+        manifest = Manifest.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise IntegrityError(f"the manifest is malformed at {first['loc']}: {first['msg']}") from error
+    check_file_names(manifest.files)
+    return manifest
+
+
+def check_file_names(names: Iterable[str]) -> None:
+    """Refuse every file that is not one of the known side files of a model, by name.
+
+    Raises:
+        UnsafeFileError: A name outside the list; paths such as "../x" are never in it.
+    """
+    for name in names:
+        if name not in SIDE_FILES:
+            raise UnsafeFileError(
+                f"the file name {name!r} does not belong in a model folder; allowed: {', '.join(sorted(SIDE_FILES))}"
+            )
+
+
+def library_versions() -> dict[str, str]:
+    """The versions of the libraries that the numbers depend on."""
+    found = {}
+    for name in _LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed as a package"
+    return found
