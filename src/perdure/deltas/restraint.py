@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from perdure.deltas.delta import Change, Delta, LowRank
-from perdure.deltas.spectrum import decompose, singular_values
+from perdure.deltas.spectrum import compress, decompose, singular_values
 from perdure.errors import SettingError
 from perdure.registry import restraints
 
@@ -104,6 +104,37 @@ def prune(delta: Delta, ceilings: Mapping[str, float], config: PruneConfig | Non
 def unrestrained(delta: Delta, ceilings: Mapping[str, float], config: NoRestraintConfig | None = None) -> Delta:
     """The delta as it is."""
     return delta
+
+
+def restrained_step(solved: Delta, before: Delta, after: Delta) -> Delta:
+    """The delta to apply now, so that the accumulated update is the restrained one.
+
+    Args:
+        solved: What the editor solved on top of the parent, the last term of both sums.
+        before: The parent's accumulated update as it was applied.
+        after: The restraint of the accumulated update with `solved` in it.
+
+    A matrix whose accumulated update the restraint left alone gets just what was solved; the others get
+    after − before, in as few factors as it needs. The base is never touched up to here, so PRUNE's
+    W = W_base + F(ΔW) holds for the accumulated ΔW, once, however many steps led to it.
+    """
+    changes = {}
+    for name in after.changes:
+        plain = before.changes.get(name)
+        whole = plain + solved.changes[name] if plain and name in solved.changes else plain or solved.changes.get(name)
+        if whole is not None and _same(whole, after.changes[name]):
+            if name in solved.changes:
+                changes[name] = solved.changes[name]
+            continue
+        step = after.changes[name] if plain is None else after.changes[name] + plain * -1.0
+        changes[name] = compress(step)
+    return Delta(changes, solved.keys, solved.notes)
+
+
+def _same(first: Change, second: Change) -> bool:
+    """Whether two changes are made of the very same numbers."""
+    pairs = list(zip(first.tensors(), second.tensors(), strict=False))
+    return first.is_low_rank == second.is_low_rank and all(torch.equal(a, b) for a, b in pairs)
 
 
 def correction(change: Change, ceiling: float, config: PruneConfig) -> LowRank | None:

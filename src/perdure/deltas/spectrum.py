@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from perdure.deltas.delta import Change
+from perdure.deltas.delta import Change, LowRank
 from perdure.errors import EditError
 
 
@@ -84,6 +84,17 @@ def singular_values(change: Change) -> Tensor:
         return inner
     values: Tensor = torch.linalg.eigvalsh(_gram(change.value())).clamp(min=0).sqrt().flip(0)
     return values
+
+
+def compress(change: Change, *, tolerance: float = 1e-7) -> Change:
+    """The same low-rank change in as few factors as it needs: values below `tolerance` · σ_max are dropped."""
+    if not change.is_low_rank:
+        return change
+    left_OK, values_K, right_KI = decompose(change)
+    kept = values_K > tolerance * values_K[:1]
+    root_K = values_K[kept].sqrt()
+    left, right = left_OK[:, kept] * root_K, root_K[:, None] * right_KI[kept]
+    return Change(LowRank(left.float().contiguous(), right.float().contiguous()))
 
 
 def _gram(matrix: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ class Surroundings:
 
     def moments_for(self, model: Any, tokenizer: Any) -> Moments:
         """The moments given, or those of this model over the built-in text."""
-        return self.moments or Moments(model, tokenizer)
+        return self.moments or Moments.of_model(model, tokenizer)
 
 
 class Editor(Protocol):
@@ -84,7 +84,9 @@ def edit_in_batches(
             inner = Surroundings(keys, around.moments, around.progress)
             delta: Delta = method.call(model, tokenizer, batch, config, inner)
             apply_delta(model, delta)
-            total = total + delta
+            notes = {"batches": [*total.notes.get("batches", ()), dict(delta.notes)]}
+            joined = total + delta
+            total = Delta(joined.changes, joined.keys, notes)
             if on_batch:
                 on_batch(first + len(batch), total)
     return total

@@ -66,8 +66,8 @@ def protect(moment: SecondMoment, weight: float, previous_IM: Tensor | None) -> 
     previous = previous_IM.double()
     size, count = previous.shape
     if count > size // 4:
-        whole = SecondMoment(weight * moment.matrix + previous @ previous.T, moment.tokens)
-        return whole.solve
+        factor_II = torch.linalg.cholesky(weight * moment.ridged + previous @ previous.T)
+        return lambda right_IN: torch.cholesky_solve(right_IN, factor_II)
     solved_IM = plain(previous)
     inner_MM = torch.eye(count, dtype=torch.float64) + previous.T @ solved_IM
     factor_MM = torch.linalg.cholesky(inner_MM)

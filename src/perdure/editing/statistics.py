@@ -38,21 +38,27 @@ class SecondMoment:
     tokens: int
 
     @cached_property
-    def factor(self) -> Tensor:
-        """The lower Cholesky factor of C plus 1e-5 of its mean diagonal, [I, I].
+    def ridged(self) -> Tensor:
+        """C plus 1e-5 of its mean diagonal, [I, I].
 
         The ridge keeps directions that the text never showed from being free; with tokens ≥ 10·I it is far
         below every eigenvalue that matters.
-
-        Raises:
-            EditError: C is not positive definite: far too little text, or NaN.
         """
         size = self.matrix.shape[0]
-        ridge = _RIDGE * self.matrix.diagonal().mean() * torch.eye(size, dtype=torch.float64)
-        factor, failed = torch.linalg.cholesky_ex(self.matrix + ridge)
-        if failed or not torch.isfinite(factor).all():
+        ridge_II: Tensor = _RIDGE * self.matrix.diagonal().mean() * torch.eye(size, dtype=torch.float64)
+        return self.matrix + ridge_II
+
+    @cached_property
+    def factor(self) -> Tensor:
+        """The lower Cholesky factor of `ridged`, [I, I].
+
+        Raises:
+            EditError: C is not positive definite: NaN, or no text at all.
+        """
+        factor_II, failed = torch.linalg.cholesky_ex(self.ridged)
+        if failed or not torch.isfinite(factor_II).all():
             raise EditError(f"the second moment over {self.tokens} tokens is not positive definite; give more text")
-        wide: Tensor = factor
+        wide: Tensor = factor_II
         return wide
 
     def solve(self, right_IN: Tensor) -> Tensor:
@@ -66,19 +72,22 @@ class Moments:
     """Second moments of the down-projections of one model over one text, computed when asked for.
 
     Attributes:
-        model: The model that the moments belong to, without edits: the base.
-        tokenizer: Its tokenizer.
+        source: Gives the model and the tokenizer that the moments belong to, without edits: the base.
         texts: The text; the built-in passages by default.
         model_id: What names the model in the cache; the hash of its weights by default.
         progress: Told (windows done, windows in all).
     """
 
-    model: Any
-    tokenizer: Any
+    source: Callable[[], tuple[Any, Any]]
     texts: Sequence[str] = ()
     model_id: str = ""
     progress: Callable[[int, int], None] | None = None
     _held: dict[int, SecondMoment] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of_model(cls, model: Any, tokenizer: Any) -> "Moments":
+        """The moments of a model that is at hand, over the built-in text."""
+        return cls(lambda: (model, tokenizer))
 
     def of(self, layers: Sequence[int]) -> dict[int, SecondMoment]:
         """C of each layer's down-projection, from memory, from the cache, or computed now."""
@@ -87,7 +96,7 @@ class Moments:
                 self._held[layer] = _read(self._file(layer))
         missing = sorted(set(layers) - set(self._held))
         if missing:
-            found = second_moments(self.model, self.tokenizer, missing, self._texts, progress=self.progress)
+            found = second_moments(*self._network, missing, self._texts, progress=self.progress)
             for layer, moment in found.items():
                 _write(self._file(layer), moment)
                 self._held[layer] = moment
@@ -103,8 +112,12 @@ class Moments:
         return self.texts or built_in_texts()
 
     @cached_property
+    def _network(self) -> tuple[Any, Any]:
+        return self.source()
+
+    @cached_property
     def _model_id(self) -> str:
-        return self.model_id or digest_model(self.model)
+        return self.model_id or digest_model(self._network[0])
 
     def _file(self, layer: int) -> Path:
         return cache_folder() / "moments" / f"{self._model_id[:16]}-{self.text_id[:16]}-{layer}.safetensors"

@@ -127,31 +127,34 @@ def find_values(
     layout = layout_of(model)
     head_is_plain(model)  # looked at once, before the lower blocks are skipped
     rows = target_rows(tokenizer, facts, contexts) + essence_rows(tokenizer, facts)
-    shifts, losses, steps = [], [], []
+    shift_ND = torch.zeros(len(facts), layout.d_model)
+    losses, steps = [0.0] * len(facts), [0] * len(facts)
     for chunk in _chunks(rows, len(facts), chunk_tokens):
         search = _Search(model, layout, layer, [row for row in rows if row.fact in chunk], config)
-        anchor_N = anchors_ND[chunk.start : chunk.stop].float().norm(dim=1).to(model.device)
-        shift, loss, step = search.run(list(chunk), anchor_N, facts)
-        shifts.append(shift)
-        losses += loss
-        steps += step
+        found = search.run(chunk, anchors_ND[chunk].float().norm(dim=1).to(model.device), facts)
+        shift_ND[chunk] = found.shift.cpu()
+        for fact, loss, step in zip(chunk, found.losses, found.steps, strict=True):
+            losses[fact], steps[fact] = loss, step
         if on_done:
             on_done(len(chunk))
-    return Values(torch.cat(shifts).cpu(), tuple(losses), tuple(steps))
+    return Values(shift_ND, tuple(losses), tuple(steps))
 
 
-def _chunks(rows: Sequence[SubjectRow], count: int, tokens: int) -> list[range]:
-    """Ranges of facts whose suffixes hold at most about `tokens` tokens."""
-    sizes = [0] * count
+def _chunks(rows: Sequence[SubjectRow], count: int, tokens: int) -> list[list[int]]:
+    """Facts of similar suffix length, so that little is padded; at most about `tokens` padded tokens each."""
+    longest, number = [0] * count, [0] * count
     for row in rows:
-        sizes[row.fact] += len(row.ids) - row.at
-    chunks, start, total = [], 0, 0
-    for fact, size in enumerate(sizes):
-        if fact > start and total + size > tokens:
-            chunks.append(range(start, fact))
-            start, total = fact, 0
-        total += size
-    return [*chunks, range(start, count)] if count else []
+        longest[row.fact] = max(longest[row.fact], len(row.ids) - row.at)
+        number[row.fact] += 1
+    chunks: list[list[int]] = []
+    size = 0
+    for fact in sorted(range(count), key=lambda fact: longest[fact]):
+        size += number[fact]
+        if not chunks or size * longest[fact] > tokens:
+            chunks.append([])
+            size = number[fact]
+        chunks[-1].append(fact)
+    return chunks
 
 
 class _Search:
@@ -163,20 +166,21 @@ class _Search:
         self.suffixes = _prepare(model, layout, layer, rows)
         self.reference: dict[int, Tensor] = {}
 
-    def run(self, chunk: list[int], anchor_N: Tensor, facts: Sequence[Fact]) -> tuple[Tensor, list[float], list[int]]:
-        """δ, the last loss and the steps of each fact of the chunk."""
-        first, device = chunk[0], self.model.device
-        shifts = [torch.zeros(self.layout.d_model, device=device, requires_grad=True) for _ in chunk]
-        adam = torch.optim.Adam(shifts, lr=self.config.learning_rate)
-        losses, steps = [float("nan")] * len(chunk), [0] * len(chunk)
+    def run(self, chunk: list[int], anchor_N: Tensor, facts: Sequence[Fact]) -> Values:
+        """δ, the last loss and the steps of each fact of the chunk, in its order."""
+        width, device = self.layout.d_model, self.model.device
+        shifts = {fact: torch.zeros(width, device=device, requires_grad=True) for fact in chunk}
+        anchors = dict(zip(chunk, anchor_N, strict=True))
+        adam = torch.optim.Adam(shifts.values(), lr=self.config.learning_rate)
+        losses, steps = dict.fromkeys(chunk, float("nan")), dict.fromkeys(chunk, 0)
         active, suffixes = set(chunk), self.suffixes
         for step in range(self.config.steps):
-            loss_by_fact = self._losses(suffixes, shifts, anchor_N, first)
+            loss_by_fact = self._losses(suffixes, shifts, anchors)
             for fact, loss in loss_by_fact.items():
-                losses[fact - first], steps[fact - first] = loss.item(), step
+                losses[fact], steps[fact] = loss.item(), step
                 if not torch.isfinite(loss):
                     raise EditError(f"the loss of {facts[fact].prompt!r} became NaN; lower the learning rate")
-            done = {fact for fact in loss_by_fact if losses[fact - first] < self.config.stop_loss}
+            done = {fact for fact in loss_by_fact if losses[fact] < self.config.stop_loss}
             active -= done
             if not active or step == self.config.steps - 1:
                 break
@@ -184,23 +188,25 @@ class _Search:
                 suffixes = suffixes.keep(active)
             adam.zero_grad(set_to_none=True)
             torch.stack([loss_by_fact[fact] for fact in sorted(active)]).sum().backward()  # type: ignore[no-untyped-call]
+            for fact in done:  # the batch it just left gives it a zero gradient, and momentum would move it on
+                shifts[fact].grad = None
             adam.step()
-            self._clip(shifts, sorted(active), anchor_N, first)
-        return torch.stack([shift.detach() for shift in shifts]), losses, steps
+            self._clip(shifts, active, anchors)
+        shift_ND = torch.stack([shift.detach() for shift in shifts.values()])
+        return Values(shift_ND, tuple(losses.values()), tuple(steps.values()))
 
-    def _clip(self, shifts: list[Tensor], active: list[int], anchor_N: Tensor, first: int) -> None:
+    def _clip(self, shifts: dict[int, Tensor], active: set[int], anchors: dict[int, Tensor]) -> None:
         with torch.no_grad():
             for fact in active:
-                shift = shifts[fact - first]
-                limit = self.config.clamp * anchor_N[fact - first]
-                shift.copy_(clip_norm(shift[None], limit[None])[0])
+                limit = self.config.clamp * anchors[fact]
+                shifts[fact].copy_(clip_norm(shifts[fact][None], limit[None])[0])
 
-    def _losses(self, suffixes: _Suffixes, shifts: list[Tensor], anchor_N: Tensor, first: int) -> dict[int, Tensor]:
+    def _losses(self, suffixes: _Suffixes, shifts: dict[int, Tensor], anchors: dict[int, Tensor]) -> dict[int, Tensor]:
         """The loss of each fact that has rows in `suffixes`, in order of facts."""
         places = _answer_places(suffixes.rows)
         rows = torch.tensor([row for row, _ in places], device=self.model.device)
         columns = torch.tensor([column for _, column in places], device=self.model.device)
-        log_probs_AV = self._logits(suffixes, shifts, first, rows, columns).log_softmax(1)
+        log_probs_AV = self._logits(suffixes, shifts, rows, columns).log_softmax(1)
         nll: dict[int, list[Tensor]] = {}
         kl: dict[int, Tensor] = {}
         start = 0
@@ -217,7 +223,7 @@ class _Search:
         return {
             fact: torch.stack(parts).mean()
             + self.config.kl_weight * kl[fact]
-            + self.config.weight_decay * shifts[fact - first].norm() / anchor_N[fact - first] ** 2
+            + self.config.weight_decay * shifts[fact].norm() / anchors[fact] ** 2
             for fact, parts in nll.items()
         }
 
@@ -226,8 +232,8 @@ class _Search:
         reference_V = self.reference.setdefault(fact, log_probs_V.detach())
         return (log_probs_V.exp() * (log_probs_V - reference_V)).sum()
 
-    def _logits(self, suffixes: _Suffixes, shifts: list[Tensor], first: int, rows: Tensor, columns: Tensor) -> Tensor:
-        shift_BD = torch.stack([shifts[row.fact - first] for row in suffixes.rows])
+    def _logits(self, suffixes: _Suffixes, shifts: dict[int, Tensor], rows: Tensor, columns: Tensor) -> Tensor:
+        shift_BD = torch.stack([shifts[row.fact] for row in suffixes.rows])
         hidden_BSD = suffixes.hidden_BSD
         shifted = hidden_BSD[:, :1] + shift_BD[:, None].to(hidden_BSD.dtype)
         hidden_BSD = torch.cat([shifted, hidden_BSD[:, 1:]], 1)

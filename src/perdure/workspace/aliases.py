@@ -5,7 +5,7 @@ import sqlite3
 
 from perdure.errors import SettingError, WorkspaceError
 from perdure.workspace.decisions import last_decision
-from perdure.workspace.ledger import append_row, governed_rows
+from perdure.workspace.ledger import append_row, governed_rows, rows_about
 from perdure.workspace.records import AliasMove
 
 PRODUCTION = "production"
@@ -28,11 +28,11 @@ def checked_alias(alias: str) -> str:
 
 def moves(connection: sqlite3.Connection, alias: str | None = None) -> list[AliasMove]:
     """Every move of one alias or of all, oldest first."""
-    where, parameters = ("1", ()) if alias is None else ("t.alias = ?", (alias,))
-    return [
-        AliasMove(**{name: row[name] for name in AliasMove.__dataclass_fields__})
-        for row in governed_rows(connection, "alias_moves", where, parameters)
-    ]
+    if alias is None:
+        rows = governed_rows(connection, "alias_moves")
+    else:
+        rows = rows_about(connection, "alias_moves", "alias", alias)
+    return [AliasMove(**{name: row[name] for name in AliasMove.__dataclass_fields__}) for row in rows]
 
 
 def heads(connection: sqlite3.Connection) -> dict[str, str]:

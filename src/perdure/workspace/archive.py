@@ -147,13 +147,18 @@ class Archive(Contents):
         return stored.hash
 
     @translated("reading a report")
+    def report_digest(self, version: Version) -> str | None:
+        """The digest of the version's latest report; None if it has none."""
+        return decisions.latest_report(self._checked(), version.id)
+
+    @translated("reading a report")
     def report(self, version: Version) -> dict[str, Any] | None:
         """The version's latest report; None if it has none.
 
         Raises:
             IntegrityError: The stored report is missing or damaged.
         """
-        digest = decisions.latest_report(self._database.connection(), version.id)
+        digest = decisions.latest_report(self._checked(), version.id)
         return None if digest is None else self._read_report(version, digest)
 
     def approve(self, version: Version, *, report: str, policy: str, actor: str, comment: str = "") -> None:
@@ -195,7 +200,7 @@ class Archive(Contents):
     @translated("reading approvals")
     def approval(self, version: Version, *, policy: str) -> Approval | None:
         """The approval of exactly this version, its latest report and this policy, if none rejected it since."""
-        return decisions.valid_approval(self._database.connection(), version.id, policy)
+        return decisions.valid_approval(self._checked(), version.id, policy)
 
     def _read_report(self, version: Version, digest: str) -> dict[str, Any]:
         try:
@@ -254,7 +259,7 @@ class Archive(Contents):
         actor, alias = checked_actor(actor), aliases.checked_alias(alias)
         with self._writing("rollback", actor):
             target = self._find("t.id = ?", aliases.rollback_target(self._database.connection(), alias))[0]
-            self._side_files(target)
+            self.side_files(target)
             self.tensors(target)
             reach(Point.ROLLBACK_TARGET_VERIFIED)
             with self._database.transaction() as connection:
@@ -264,13 +269,13 @@ class Archive(Contents):
     @translated("reading the aliases")
     def aliases(self) -> dict[str, Version]:
         """What each alias holds now."""
-        heads = aliases.heads(self._database.connection())
+        heads = aliases.heads(self._checked())
         return {alias: self._find("t.id = ?", held)[0] for alias, held in sorted(heads.items())}
 
     @translated("reading the aliases")
     def alias_history(self, alias: str) -> list[AliasMove]:
         """Every move of an alias, oldest first."""
-        return aliases.moves(self._database.connection(), alias)
+        return aliases.moves(self._checked(), alias)
 
     def _moved(self, alias: str, held: str | None, expected: Version | Literal["any"] | None) -> str:
         now = self._find("t.id = ?", held)[0].name if held else "nothing"

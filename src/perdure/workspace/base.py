@@ -51,6 +51,8 @@ class Base:
                 keep_ballast(self.folder)
             try:
                 with translated(doing):
+                    if action != "create":
+                        self._checked()
                     yield
             except DiskError as error:
                 self._note_fault(action, actor, error)
@@ -63,6 +65,12 @@ class Base:
             self._store.sweep()
             with self._database.transaction() as connection:
                 ledger.append(connection, "fault", {"during": action, "error": str(error)}, actor)
+
+    def _checked(self) -> sqlite3.Connection:
+        """The connection, once it is known that no governed row is missing."""
+        connection = self._database.connection()
+        ledger.check_complete(connection)
+        return connection
 
     def _find(self, where: str, *parameters: Any) -> list[Version]:
         connection = self._database.connection()

@@ -9,7 +9,6 @@ from typing import Any
 
 from torch import Tensor
 
-from perdure.content import digest_bytes
 from perdure.deltas import Delta, changed, load_delta, save_delta
 from perdure.errors import (
     EditError,
@@ -42,7 +41,7 @@ class Contents(Base):
     @translated("reading the versions")
     def versions(self) -> list[Version]:
         """Every version, oldest first."""
-        connection = self._database.connection()
+        connection = self._checked()
         return [self._version(connection, row) for row in ledger.governed_rows(connection, "versions")]
 
     @translated("looking up a version")
@@ -52,7 +51,7 @@ class Contents(Base):
         Raises:
             UnknownNameError: Nothing has that name, or more than one id starts so.
         """
-        connection = self._database.connection()
+        connection = self._checked()
         heads = aliases.heads(connection)
         if ref in heads:
             found = self._find("t.id = ?", heads[ref])
@@ -117,15 +116,14 @@ class Contents(Base):
             return self._commit_manifest(manifest, [*made, kept], parent, actor)
 
     def _commit_manifest(self, manifest: Manifest, made: list[StoredObject], parent: Version, actor: str) -> Version:
-        data = manifest.to_bytes()
-        same = self._find("t.id = ?", digest_bytes(data))
+        stored = self._store.put(manifest.to_bytes(), "manifest")
+        reach(Point.COMMIT_MANIFEST_STORED)
+        same = self._find("t.id = ?", stored.hash)
         if same:
             with self._database.transaction() as connection:
                 details = {"version": same[0].id, "name": same[0].name}
                 ledger.append(connection, "commit again", details, actor)
             return same[0]
-        stored = self._store.put(data, "manifest")
-        reach(Point.COMMIT_MANIFEST_STORED)
         with self._database.transaction() as connection:
             self._enter_version(connection, stored, made, parent=parent.id, actor=actor)
         return self._find("t.id = ?", stored.hash)[0]
@@ -225,7 +223,7 @@ class Contents(Base):
             raise WorkspaceError(f"{folder} is one of the workspace's own folders; name another")
         manifest = self._own(version).manifest
         read = partial(self.tensors, version)
-        write_folder(Path(folder), manifest, self._side_files(version), read)
+        write_folder(Path(folder), manifest, self.side_files(version), read)
 
     @translated("reading storage")
     def storage(self, version: Version) -> StorageReport:
@@ -237,7 +235,13 @@ class Contents(Base):
         added = self._database.connection().execute(query, {"n": version.number}).fetchone()[0]
         return StorageReport(int(added), version.manifest.nbytes)
 
-    def _side_files(self, version: Version) -> dict[str, bytes]:
+    @translated("reading side files")
+    def side_files(self, version: Version) -> dict[str, bytes]:
+        """The version's config, tokenizer and template files by name, each verified by its hash.
+
+        Raises:
+            IntegrityError: A file is missing or damaged; names object, version and file.
+        """
         files = {}
         for name, stored in version.manifest.files.items():
             try:

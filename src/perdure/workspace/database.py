@@ -5,6 +5,7 @@ Weights never lie here: only names, hashes, decisions and the ledger.
 
 import errno
 import os
+import re
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ _TABLES = {
     "ledger": """CREATE TABLE ledger (
         sequence INTEGER PRIMARY KEY, previous TEXT NOT NULL, time TEXT NOT NULL, actor TEXT NOT NULL,
         action TEXT NOT NULL, details TEXT NOT NULL, hash TEXT NOT NULL UNIQUE)""",
+    "ledger_actions": "CREATE INDEX ledger_actions ON ledger (action)",
     "versions": """CREATE TABLE versions (
         sequence INTEGER PRIMARY KEY REFERENCES ledger (sequence), number INTEGER NOT NULL UNIQUE,
         id TEXT NOT NULL UNIQUE, parent TEXT REFERENCES versions (id), requester TEXT NOT NULL)""",
@@ -44,7 +46,9 @@ _TABLES = {
     "packs": """CREATE TABLE packs (
         id TEXT PRIMARY KEY, bytes INTEGER NOT NULL, header TEXT NOT NULL, added_by INTEGER NOT NULL)""",
     "packed": """CREATE TABLE packed (
-        hash TEXT PRIMARY KEY, pack TEXT NOT NULL REFERENCES packs (id), name TEXT NOT NULL)""",
+        hash TEXT NOT NULL, pack TEXT NOT NULL REFERENCES packs (id), name TEXT NOT NULL,
+        PRIMARY KEY (pack, name))""",
+    "packed_hashes": "CREATE INDEX packed_hashes ON packed (hash)",
     "remembered": """CREATE TABLE remembered (
         kind TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, digest TEXT NOT NULL,
         PRIMARY KEY (kind, key))""",
@@ -196,12 +200,15 @@ def translated(doing: str) -> Iterator[None]:
         raise IntegrityError(f"{doing}: the database refused a row: {error}") from error
     except sqlite3.Error as error:
         raise _database_error(doing, error) from error
+    except UnicodeDecodeError as error:  # raised by the driver on a damaged page
+        raise IntegrityError(f"{doing}: {FILE_NAME} is damaged; restore it from a backup") from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFullError(f"{doing}: {_FULL}") from error
         raise DiskError(f"{doing}: the disk answered with an error, nothing was changed: {error}") from error
 
 
+_DAMAGE = re.compile("no such|not decode|malformed|syntax error")
 _FULL = "the disk is full, nothing was changed. Free some space and repeat"
 
 
@@ -213,6 +220,6 @@ def _database_error(doing: str, error: sqlite3.Error) -> Exception:
         return IntegrityError(f"{doing}: {FILE_NAME} is damaged ({error}); restore it from a backup")
     if code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return WorkspaceError(f"{doing}: another process is writing to {FILE_NAME}; try again")
-    if isinstance(error, sqlite3.OperationalError) and "no such" in str(error):
-        return IntegrityError(f"{doing}: {FILE_NAME} lacks a part ({error}); restore it from a backup")
+    if isinstance(error, sqlite3.OperationalError) and _DAMAGE.search(str(error)):
+        return IntegrityError(f"{doing}: {FILE_NAME} is damaged ({error}); restore it from a backup")
     return DiskError(f"{doing}: the database answered with an error, nothing was changed: {error}")

@@ -4,36 +4,39 @@ import sqlite3
 from typing import Any
 
 from perdure.errors import RefusedError
-from perdure.workspace.ledger import append_row, governed_rows
-from perdure.workspace.records import APPROVED, BASE, CANDIDATE, REJECTED, Approval
+from perdure.workspace.ledger import append_row, governed_rows, rows_about
+from perdure.workspace.records import APPROVED, CANDIDATE, REJECTED, Approval
 
 
 def latest_report(connection: sqlite3.Connection, version: str) -> str | None:
     """The digest of the version's newest report; None if it has none."""
-    rows = governed_rows(connection, "reports", "t.version = ?", (version,))
+    rows = rows_about(connection, "reports", "version", version)
     return str(rows[-1]["digest"]) if rows else None
 
 
 def last_decision(connection: sqlite3.Connection, version: str) -> dict[str, Any] | None:
     """The newest approval or rejection of a version, as a row; None if there is none."""
-    rows = governed_rows(connection, "approvals", "t.version = ?", (version,))
+    rows = rows_about(connection, "approvals", "version", version)
     return rows[-1] if rows else None
 
 
-def status(connection: sqlite3.Connection, version: str, number: int) -> str:
-    """The version's standing in one word."""
-    last = last_decision(connection, version)
-    if last is not None and last["decision"] == "rejected":
+def standings(connection: sqlite3.Connection) -> dict[str, str]:
+    """The standing of every version on which somebody decided, in one word: approved, rejected or candidate."""
+    reports = {row["version"]: row["digest"] for row in governed_rows(connection, "reports")}
+    last = {row["version"]: row for row in governed_rows(connection, "approvals")}
+    return {version: _standing(row, reports.get(version)) for version, row in last.items()}
+
+
+def _standing(decision: dict[str, Any], report: str | None) -> str:
+    if decision["decision"] == "rejected":
         return REJECTED
-    if last is not None and last["report"] == latest_report(connection, version):
-        return APPROVED
-    return CANDIDATE if number else BASE
+    return APPROVED if decision["report"] == report else CANDIDATE
 
 
 def valid_approval(connection: sqlite3.Connection, version: str, policy: str) -> Approval | None:
     """The newest approval of exactly this version, its latest report and this policy, if none rejected it since."""
     report = latest_report(connection, version)
-    for row in reversed(governed_rows(connection, "approvals", "t.version = ?", (version,))):
+    for row in reversed(rows_about(connection, "approvals", "version", version)):
         if row["decision"] == "rejected":
             return None
         if (row["report"], row["policy"]) == (report, policy):

@@ -35,6 +35,13 @@ _JOINED = (
 )
 
 
+_COUNTS = "SELECT " + ", ".join(  # noqa: S608
+    f"(SELECT COUNT(*) FROM {table}) AS {table}_found, "  # noqa: S608
+    f"(SELECT COUNT(*) FROM ledger WHERE action IN ({', '.join(map(repr, sorted(actions)))})) AS {table}_told"
+    for table, (_, actions) in GOVERNED.items()
+)
+
+
 @dataclass(frozen=True)
 class LedgerEntry:
     """One row of the ledger.
@@ -125,6 +132,13 @@ def append_row(
     return sequence
 
 
+def rows_about(connection: sqlite3.Connection, table: str, column: str, value: str) -> list[dict[str, Any]]:
+    """The rows of a governed table about one version or alias, checked as by `governed_rows`."""
+    # Asked of the ledger as well: a row whose own column was damaged must not just drop out.
+    where = f"t.{column} = ? OR json_extract(l.details, '$.{column}') = ?"
+    return governed_rows(connection, table, where, (value, value))
+
+
 def governed_rows(
     connection: sqlite3.Connection, table: str, where: str = "1", parameters: Iterable[Any] = ()
 ) -> list[dict[str, Any]]:
@@ -140,6 +154,20 @@ def governed_rows(
         if problem:
             raise IntegrityError(f"{problem}. Somebody changed the database; run verify")
     return rows
+
+
+def check_complete(connection: sqlite3.Connection) -> None:
+    """Check that every governed table has as many rows as the ledger tells of.
+
+    Raises:
+        IntegrityError: Rows are gone or were added; what an alias holds would be wrong in silence.
+    """
+    # One statement, so that a row committed meanwhile is seen on both sides or on neither.
+    counts = connection.execute(_COUNTS).fetchone()
+    for table in GOVERNED:
+        told, found = counts[f"{table}_told"], counts[f"{table}_found"]
+        if told != found:
+            raise IntegrityError(f"{table} has {found} rows where the ledger tells of {told}; run verify")
 
 
 def disagreement(table: str, row: Mapping[str, Any]) -> str | None:

@@ -11,6 +11,7 @@ import shutil
 import sqlite3
 import stat
 import struct
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from perdure.workspace.failpoints import Point, reach
 
 DEEPEST = 8  # references from a tensor back to one that stands alone
 _KEY = "perdure.object"
+_READERS_FOLDER_S = 3600.0
 _UNREADABLE = (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError)
 
 
@@ -89,17 +91,23 @@ class ObjectStore:
         sync_folder(self.objects)
 
     def sweep(self) -> int:
-        """Remove what a crash left in the temporary folder; how many entries. Needs the writer's lock."""
+        """Remove what a crash left in the temporary folder; how many entries. Needs the writer's lock.
+
+        Files belong to writers. Folders belong to readers, which hold no lock, so only old ones go.
+        """
         if self.scratch.is_symlink():
             raise IntegrityError(f"{self.scratch} is a symbolic link; remove it")
         self.scratch.mkdir(mode=0o700, exist_ok=True)
-        leftovers = list(self.scratch.iterdir())
-        for path in leftovers:
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
+        removed = 0
+        for path in self.scratch.iterdir():
+            if path.is_symlink() or not path.is_dir():
                 path.unlink()
-        return len(leftovers)
+            elif time.time() - path.stat().st_mtime > _READERS_FOLDER_S:
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                continue
+            removed += 1
+        return removed
 
     def path(self, name: str) -> Path:
         """Where the loose object of that hash lies."""
@@ -119,9 +127,13 @@ class ObjectStore:
 
     def packed(self, name: str) -> tuple[str, str] | None:
         """The pack and the name in it of a packed tensor; None if it is not packed."""
-        query = "SELECT pack, name FROM packed WHERE hash = ?"
+        query = "SELECT pack, name FROM packed WHERE hash = ? ORDER BY pack, name LIMIT 1"
         row = self._database.connection().execute(query, (name,)).fetchone()
         return None if row is None else (row["pack"], row["name"])
+
+    def rows(self, query: str, *parameters: str) -> list[sqlite3.Row]:
+        """The answer of the database to a question about objects."""
+        return self._database.connection().execute(query, parameters).fetchall()
 
     def enter(self, connection: sqlite3.Connection, made: Iterable[StoredObject], added_by: int | None) -> None:
         """List loose objects as part of the caller's transaction."""
@@ -134,7 +146,7 @@ class ObjectStore:
         for pack in packs:
             connection.execute("INSERT INTO packs VALUES (?,?,?,0)", (pack.id, pack.bytes, pack.header))
             rows = [(name_hash, pack.id, name) for name, name_hash in pack.tensors.items()]
-            connection.executemany("INSERT OR IGNORE INTO packed VALUES (?,?,?)", rows)
+            connection.executemany("INSERT INTO packed VALUES (?,?,?)", rows)
 
     # Writing
 
@@ -336,10 +348,22 @@ class TensorReader:
         if digest_tensor(tensor) != name:
             if known is not None and known.reference is not None:
                 self.tensor(known.reference)  # if the fault lies there, its name is raised
-            raise IntegrityError(f"object {name}: its numbers have another hash; the file is damaged")
+            where = "its file" if known is not None else f"pack {(self._store.packed(name) or ('?',))[0]}"
+            raise IntegrityError(f"object {name}: its numbers have another hash; {where} is damaged")
         if not encodings.is_finite(tensor):
             raise IntegrityError(f"object {name}: it holds NaN or infinite numbers")
         return tensor
+
+    def check_copies(self, pack: str) -> None:
+        """Check every tensor of a pack, those that are copies of others included.
+
+        Raises:
+            IntegrityError: One has another hash.
+        """
+        query = "SELECT hash, name FROM packed WHERE pack = ? ORDER BY name"
+        for name, inside in self._store.rows(query, pack):
+            if self._store.packed(name) != (pack, inside) and digest_tensor(self._inside(pack, inside)) != name:
+                raise IntegrityError(f"object {name}: its copy {inside} in pack {pack} is damaged")
 
     def _raw(self, name: str, below: int) -> Tensor:
         """A reference, its hash left to the check of what is built on it."""
@@ -373,7 +397,12 @@ class TensorReader:
         place = self._store.packed(name)
         if place is None:
             raise IntegrityError(f"object {name} is not listed in the database")
-        pack, inside = place
+        try:
+            return self._inside(*place)
+        except IntegrityError as error:
+            raise IntegrityError(f"object {name}: {error}") from error
+
+    def _inside(self, pack: str, inside: str) -> Tensor:
         try:
             if pack not in self._packs:
                 self._packs[pack] = safe_open(self._store.pack_file(pack), framework="pt")
@@ -381,7 +410,7 @@ class TensorReader:
         except _UNREADABLE as error:
             if isinstance(error, IntegrityError):
                 raise
-            raise IntegrityError(f"object {name}: pack {pack} does not give it: {error}") from error
+            raise IntegrityError(f"pack {pack} does not give {inside}: {error}") from error
         return tensor
 
 

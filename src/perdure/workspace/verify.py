@@ -110,6 +110,11 @@ def _check_decisions(connection: sqlite3.Connection) -> list[str]:
         "AND NOT EXISTS (SELECT 1 FROM reports r WHERE r.version = a.version AND r.digest = a.report)"
     )
     problems += [f"v{row[0]} was approved over a report that it does not have" for row in unseen]
+    odd = connection.execute(
+        "SELECT o.hash FROM objects o LEFT JOIN objects r ON r.hash = o.reference "
+        "WHERE o.depth IS NOT CASE WHEN o.reference IS NULL THEN 0 ELSE COALESCE(r.depth, 0) + 1 END"
+    )
+    problems += [f"object {row[0]}: the database lists a wrong depth for it" for row in odd]
     numbers = [row[0] for row in connection.execute("SELECT number FROM versions ORDER BY number")]
     if numbers != list(range(len(numbers))) or not numbers:
         problems.append("the versions are not numbered without gaps from v0; one is gone")
@@ -142,6 +147,9 @@ def _check_tensors(store: ObjectStore, findings: _Findings, deep: bool) -> int:
                     raise IntegrityError(f"its dtype or shape is not that of object {record.hash}")
             else:
                 _check_presence(store, record.hash, packs)
+    for row in store.rows("SELECT id FROM packs") if deep else ():
+        with findings.noting():
+            reader.check_copies(row["id"])
     return len(wanted)
 
 

@@ -1,0 +1,118 @@
+"""Gates: a report held against a policy, gate by gate, each with a verdict and a reason in plain words."""
+
+from collections.abc import Iterator
+
+from perdure.governance.policy import Policy
+from perdure.measuring.report import Comparison, Difference, Report, Share, Verdict
+
+PASS, FAIL, INCONCLUSIVE = "pass", "fail", "inconclusive"
+
+
+def judge(report: Report, policy: Policy) -> Report:
+    """The report with the verdict of every gate, and one over all: fail if any fails, pass if all pass."""
+    verdicts = tuple(_verdicts(report, policy))
+    found = {verdict.verdict for verdict in verdicts}
+    overall = FAIL if FAIL in found else INCONCLUSIVE if INCONCLUSIVE in found or not verdicts else PASS
+    return report.model_copy(update={"verdicts": verdicts, "verdict": overall})
+
+
+def _verdicts(report: Report, policy: Policy) -> Iterator[Verdict]:
+    yield from _edit_verdicts(report, policy)
+    yield from _retention_verdicts(report, policy)
+    yield from _language_verdicts(report, policy)
+    yield from _weight_verdicts(report, policy)
+
+
+def _edit_verdicts(report: Report, policy: Policy) -> Iterator[Verdict]:
+    if report.edits is None:
+        return
+    found = {comparison.name: comparison for comparison in report.edits.comparisons}
+    learnt = found.get("edits.prompt.generation_contains")
+    if learnt is not None and learnt.after.n:
+        share, limit = learnt.after, policy.edits.learnt
+        verdict = PASS if share.value >= limit else FAIL
+        yield Verdict(
+            gate="facts learnt",
+            verdict=verdict,
+            reason=f"{share.hits} of {share.n} facts are said in free generation; {_percent(limit)} are required",
+        )
+    asked = found.get("edits.paraphrase.generation_contains")
+    if asked is not None and asked.after.n:
+        yield _at_least("facts asked differently", asked.after, policy.edits.asked_differently)
+    near = found.get("edits.neighbour.generation_contains")
+    if near is not None and near.after.n:
+        yield _loses_at_most("neighbours kept", near.difference, policy.edits.neighbours_lost)
+
+
+def _retention_verdicts(report: Report, policy: Policy) -> Iterator[Verdict]:
+    if report.retention is None:
+        yield Verdict(gate="retention", verdict=INCONCLUSIVE, reason="what was kept has not been measured")
+        return
+    limits = policy.retention
+    yield from _both("everything kept", report.retention.overall, limits.overall_lost)
+    for part in report.retention.parts:
+        yield from _both(f"kept: {part.label}", part, limits.capability_lost)
+
+
+def _both(gate: str, comparison: Comparison, limit: float) -> Iterator[Verdict]:
+    """Against the parent, and against the base where that is another version: slow drift passes the first."""
+    yield _loses_at_most(gate, comparison.difference, limit)
+    if comparison.against_base is not None:
+        yield _loses_at_most(f"{gate} (against the base)", comparison.against_base, limit)
+
+
+def _language_verdicts(report: Report, policy: Policy) -> Iterator[Verdict]:
+    language = report.language
+    if language is None:
+        yield Verdict(gate="language", verdict=INCONCLUSIVE, reason="perplexity has not been measured")
+        return
+    limit = policy.language.perplexity_ratio
+    verdict = PASS if language.ratio_high <= limit else FAIL if language.ratio_low > limit else INCONCLUSIVE
+    interval = f"{language.ratio_low:.3f} to {language.ratio_high:.3f}"
+    yield Verdict(
+        gate="language",
+        verdict=verdict,
+        reason=f"perplexity is {language.ratio:.3f} times what it was ({interval}); at most {limit:.3f} is allowed",
+    )
+
+
+def _weight_verdicts(report: Report, policy: Policy) -> Iterator[Verdict]:
+    if not report.matrices:
+        return
+    limits = policy.weights
+    worst = max(report.matrices, key=lambda matrix: matrix.condition_after / matrix.condition_before)
+    ratio = worst.condition_after / worst.condition_before
+    yield Verdict(
+        gate="condition number",
+        verdict=PASS if ratio <= limits.condition_ratio else FAIL,
+        reason=f"at most {ratio:.2f} times the base's ({worst.name}); at most {limits.condition_ratio:.2f} is allowed",
+    )
+    far = max(report.matrices, key=lambda matrix: matrix.relative_norm)
+    yield Verdict(
+        gate="size of the change",
+        verdict=PASS if far.relative_norm <= limits.norm_ratio else FAIL,
+        reason=f"at most {_percent(far.relative_norm)} of a matrix's norm ({far.name}); "
+        f"at most {_percent(limits.norm_ratio)} is allowed",
+    )
+
+
+def _at_least(gate: str, share: Share, limit: float) -> Verdict:
+    verdict = PASS if share.low >= limit else FAIL if share.high < limit else INCONCLUSIVE
+    said = f"{_percent(share.value)} ({_percent(share.low)} to {_percent(share.high)}, n = {share.n})"
+    return Verdict(gate=gate, verdict=verdict, reason=f"{said}; at least {_percent(limit)} is required")
+
+
+def _loses_at_most(gate: str, difference: Difference, limit: float) -> Verdict:
+    verdict = PASS if difference.low >= -limit else FAIL if difference.high < -limit else INCONCLUSIVE
+    said = f"{_points(difference.value)} ({_points(difference.low)} to {_points(difference.high)}, n = {difference.n})"
+    return Verdict(
+        gate=gate, verdict=verdict, reason=f"{said} points; a loss of at most {100 * limit:g} points is allowed"
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f}%"
+
+
+def _points(difference: float) -> str:
+    return f"{100 * difference:+.1f}".replace("-", "−")

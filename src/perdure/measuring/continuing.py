@@ -1,0 +1,98 @@
+"""Greedy continuations that stop early: a row that has said enough leaves the batch.
+
+Each next token is the most probable one, with no penalties from the model's generation settings, so what is
+written here agrees with teacher-forced hits. Shape suffixes: B rows, T tokens, V vocabulary.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from perdure.models.head import logits_at
+from perdure.models.tokens import Batch, batches
+
+
+def continue_rows(
+    model: Any,
+    tokenizer: Any,
+    rows: Sequence[Sequence[int]],
+    enough: Callable[[int, str], bool],
+    *,
+    max_new_tokens: int,
+    tokens: int = 2048,
+    on_done: Callable[[int], None] | None = None,
+) -> list[str]:
+    """What the model writes after each row of tokens, until its end token, the limit, or enough.
+
+    Args:
+        model: A causal language model.
+        tokenizer: Its tokenizer.
+        rows: Token ids to go on from.
+        enough: Told the row's index and its text so far; whether to stop.
+        max_new_tokens: At most this many tokens each.
+        tokens: Padded prompt tokens per batch.
+        on_done: Told how many rows each batch finished.
+    """
+    texts = [""] * len(rows)
+    ends = end_tokens(model, tokenizer)
+    for batch in batches(rows, left=True, tokens=tokens, device=model.device):
+        _continue_batch(model, tokenizer, batch, _Writing(texts, ends, enough, max_new_tokens))
+        if on_done:
+            on_done(len(batch.rows))
+    return texts
+
+
+def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
+    """The ids that end a text: the model's own and the tokenizer's."""
+    given = model.generation_config.eos_token_id
+    own = given if isinstance(given, list) else [given]
+    return frozenset(int(end) for end in [*own, tokenizer.eos_token_id] if end is not None)
+
+
+class _Writing:
+    """The texts under way in all batches, and when one is finished."""
+
+    def __init__(self, texts: list[str], ends: frozenset[int], enough: Callable[[int, str], bool], limit: int) -> None:
+        self.texts, self.limit = texts, limit
+        self._ends, self._enough = ends, enough
+        self._ids: dict[int, list[int]] = {}
+
+    def goes_on(self, tokenizer: Any, row: int, token: int) -> bool:
+        """Add a token to a row; whether more should follow."""
+        if token in self._ends:
+            return False
+        ids = self._ids.setdefault(row, [])
+        ids.append(token)
+        self.texts[row] = tokenizer.decode(ids, skip_special_tokens=True)
+        return len(ids) < self.limit and not self._enough(row, self.texts[row])
+
+
+@torch.no_grad()
+def _continue_batch(model: Any, tokenizer: Any, batch: Batch, writing: _Writing) -> None:
+    from transformers import DynamicCache
+
+    cache = DynamicCache(config=model.config)
+    rows, mask_BT, last_B1 = list(batch.rows), batch.mask, batch.positions[:, -1:]
+    step = batch.inputs()
+    while True:
+        logits_BV = _last_logits(model, cache, step)
+        next_B = logits_BV.argmax(1)
+        keep = [index for index, token in enumerate(next_B.tolist()) if writing.goes_on(tokenizer, rows[index], token)]
+        if not keep:
+            return
+        if len(keep) < len(rows):
+            kept = torch.tensor(keep, device=next_B.device)
+            cache.batch_select_indices(kept)
+            rows, next_B, mask_BT, last_B1 = [rows[i] for i in keep], next_B[kept], mask_BT[kept], last_B1[kept]
+        mask_BT = torch.cat([mask_BT, mask_BT.new_ones(len(rows), 1)], 1)
+        last_B1 = last_B1 + 1
+        step = {"input_ids": next_B[:, None], "attention_mask": mask_BT, "position_ids": last_B1}
+
+
+def _last_logits(model: Any, cache: Any, step: dict[str, Tensor]) -> Tensor:
+    ids_BT = step["input_ids"]
+    rows_B = torch.arange(ids_BT.shape[0], device=ids_BT.device)
+    last_B = torch.full_like(rows_B, ids_BT.shape[1] - 1)
+    return logits_at(model, rows_B, last_B, past_key_values=cache, use_cache=True, **step)

@@ -1,0 +1,119 @@
+"""The questions of a report, sorted for reading: what was taught, what had to stay, and what to show first."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from perdure.measuring.report import Case
+
+# More rows than a person reads; the report's data holds all of them.
+CASE_LIMIT = 400
+GOOD, BAD, NEUTRAL = "good", "bad", "neutral"
+KINDS = {"prompt": "as taught", "paraphrase": "asked differently", "neighbour": "must not change"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one question.
+
+    Attributes:
+        tone: GOOD, BAD or NEUTRAL.
+        words: The same for people.
+    """
+
+    tone: str
+    words: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One question with its outcome."""
+
+    case: Case
+    outcome: Outcome
+    kind: str
+
+
+@dataclass(frozen=True)
+class Group:
+    """The questions about one fact."""
+
+    subject: str
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Groups of rows, with the number of rows that the limit left out."""
+
+    groups: tuple[Group, ...]
+    shown: int
+    left_out: int
+
+
+_TAUGHT = {
+    (False, True): Outcome(GOOD, "Learnt"),
+    (True, True): Outcome(GOOD, "Right before and after"),
+    (False, False): Outcome(BAD, "Not learnt"),
+    (True, False): Outcome(BAD, "Right before, wrong now"),
+}
+_KNOWN_NEIGHBOUR = {
+    (True, True): Outcome(GOOD, "Still right"),
+    (False, True): Outcome(GOOD, "Wrong before, right now"),
+    (False, False): Outcome(NEUTRAL, "Wrong before and after"),
+    (True, False): Outcome(BAD, "Right before, wrong now"),
+}
+
+
+def outcome(case: Case) -> Outcome:
+    """What became of the question; a neighbour without a known answer must keep the one of before."""
+    if case.kind != "neighbour":
+        return _TAUGHT[case.before_ok, case.after_ok]
+    if case.expected is not None:
+        return _KNOWN_NEIGHBOUR[case.before_ok, case.after_ok]
+    kept = case.after_ok or case.after.strip() == case.before.strip()
+    return Outcome(GOOD, "Unchanged") if kept else Outcome(BAD, "Changed")
+
+
+def _is_neighbour(case: Case) -> bool:
+    return case.kind == "neighbour"
+
+
+def listing(cases: Sequence[Case], *, neighbours: bool, limit: int = CASE_LIMIT) -> Listing:
+    """The taught questions, or the neighbours, by fact; beyond the limit those that went well are left out first."""
+    chosen = [case for case in cases if _is_neighbour(case) is neighbours]
+    places = sorted(range(len(chosen)), key=lambda place: (outcome(chosen[place]).tone != BAD, place))
+    kept = [chosen[place] for place in sorted(places[:limit])]
+    by_fact: dict[str, list[Case]] = {}
+    for case in kept:
+        by_fact.setdefault(case.fact, []).append(case)
+    groups = tuple(
+        Group(found[0].subject, tuple(Row(case, outcome(case), KINDS.get(case.kind, case.kind)) for case in found))
+        for found in by_fact.values()
+    )
+    return Listing(groups, len(kept), len(chosen) - len(kept))
+
+
+def _first(cases: Sequence[Case], kind: str, tones: Sequence[str], used: set[str]) -> Case | None:
+    """The first case of the kind in the first tone that has any, about a fact not shown yet where possible."""
+    for tone in tones:
+        found = [case for case in cases if case.kind == kind and outcome(case).tone == tone]
+        fresh = [case for case in found if case.fact not in used]
+        if found:
+            return (fresh or found)[0]
+    return None
+
+
+def examples(cases: Sequence[Case]) -> tuple[Row, ...]:
+    """Up to three questions that tell the story: one learnt, one asked differently, one that had to stay.
+
+    Where something went wrong, the second and third show it: the first screen must not flatter.
+    """
+    wanted = (("prompt", (GOOD, BAD)), ("paraphrase", (BAD, GOOD)), ("neighbour", (BAD, GOOD, NEUTRAL)))
+    used: set[str] = set()
+    rows = []
+    for kind, tones in wanted:
+        case = _first(cases, kind, tones, used)
+        if case is not None:
+            used.add(case.fact)
+            rows.append(Row(case, outcome(case), KINDS[kind]))
+    return tuple(rows)

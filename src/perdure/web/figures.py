@@ -1,0 +1,128 @@
+"""Numbers as people read them: grouped thousands, a true minus sign, intervals that never stand without their n.
+
+Every function gives a text; none knows HTML.
+"""
+
+import math
+
+from perdure.measuring.report import Difference, LanguageMeasures, Share
+
+MINUS = "\u2212"
+TIMES = "\u00d7"
+RANGE = "\u2013"
+SPACE = "\u00a0"
+_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def _signed(text: str) -> str:
+    return text.replace("-", MINUS)
+
+
+def whole(number: int) -> str:
+    """A count, such as "1,800"."""
+    return _signed(f"{number:,}")
+
+
+def sample(n: int) -> str:
+    """How many items stand behind a figure, such as "n = 1,800"."""
+    return f"n{SPACE}={SPACE}{whole(n)}"
+
+
+def _digits(n: int) -> int:
+    # One item in 200 is half a percent: finer digits would say more than the items can.
+    return 0 if n <= 200 else 1
+
+
+def percent(value: float, n: int) -> str:
+    """A share of n items, such as "92%"; nothing rounds to 0% or 100% that is not."""
+    if not math.isfinite(value):
+        return "unknown"
+    digits = _digits(n)
+    while digits < 4 and 0 < value < 1 and round(100 * value, digits) in (0, 100):
+        digits += 1
+    return f"{100 * value:.{digits}f}%"
+
+
+def share(given: Share) -> str:
+    """A share with its interval and n, such as "92% (74–98%; n = 24)"."""
+    return f"{percent(given.value, given.n)} ({share_interval(given)}; {sample(given.n)})"
+
+
+def share_interval(given: Share) -> str:
+    """The interval of a share, such as "74–98%"."""
+    low, high = percent(given.low, given.n), percent(given.high, given.n)
+    return low if low == high else f"{low.removesuffix('%')}{RANGE}{high}"
+
+
+def points(value: float) -> str:
+    """A difference of shares in percentage points, signed, such as "−0.2"."""
+    if not math.isfinite(value):
+        return "unknown"
+    rounded = round(100 * value, 1)
+    return "0.0" if rounded == 0 else _signed(f"{rounded:+.1f}")
+
+
+def difference_interval(given: Difference) -> str:
+    """The interval of a difference in points, such as "−0.9 to +0.5"."""
+    return f"{points(given.low)} to {points(given.high)}"
+
+
+def difference(given: Difference) -> str:
+    """A difference with its interval and n, such as "−0.2 points (−0.9 to +0.5; n = 1,800)"."""
+    return f"{points(given.value)} points ({difference_interval(given)}; {sample(given.n)})"
+
+
+def number(value: float) -> str:
+    """A figure with three significant digits: "0.0042", "18.4", "1,230", "4.56×10⁷"."""
+    if math.isnan(value):
+        return "unknown"
+    if math.isinf(value):
+        return "∞" if value > 0 else f"{MINUS}∞"
+    size = abs(value)
+    if size != 0 and (size < 1e-3 or size >= 1e6):
+        mantissa, exponent = f"{value:.2e}".split("e")
+        return f"{_signed(mantissa)}{TIMES}10{str(int(exponent)).translate(_SUPERSCRIPT)}"
+    if size >= 100 or size == 0:
+        return _signed(f"{value:,.0f}")
+    return _signed(f"{value:.{2 - math.floor(math.log10(size))}f}")
+
+
+def ratio(value: float) -> str:
+    """A factor, such as "×1.004" or "×41"."""
+    if math.isfinite(value) and 0.01 <= abs(value) < 10:
+        return f"{TIMES}{_signed(f'{value:.3f}')}"
+    return f"{TIMES}{number(value)}"
+
+
+def language_interval(given: LanguageMeasures) -> str:
+    """The interval of the perplexity ratio with its n, such as "1.001 to 1.007; n = 64 passages"."""
+    low, high = (ratio(value).removeprefix(TIMES) for value in (given.ratio_low, given.ratio_high))
+    return f"{low} to {high}; {sample(given.passages)} passages"
+
+
+def size(count: int) -> str:
+    """An amount of storage, such as "3.1 MB"."""
+    amount, unit = float(count), "B"
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if abs(amount) < 1000 or unit == "TB":
+            break
+        amount /= 1000
+    return _signed(f"{amount:,.0f}{SPACE}{unit}" if unit == "B" else f"{amount:,.1f}{SPACE}{unit}")
+
+
+def duration(seconds: float) -> str:
+    """A time, such as "8.4 s" or "2 min 05 s"."""
+    if not math.isfinite(seconds):
+        return "unknown"
+    if seconds < 60:
+        return _signed(f"{seconds:.1f}{SPACE}s")
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}{SPACE}min{SPACE}{rest:02d}{SPACE}s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{whole(hours)}{SPACE}h{SPACE}{minutes:02d}{SPACE}min"
+
+
+def counted(n: int, one: str, many: str | None = None) -> str:
+    """A count with its noun, such as "1 fact" or "12 facts"."""
+    return f"{whole(n)} {one if n == 1 else many or one + 's'}"

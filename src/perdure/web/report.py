@@ -1,0 +1,144 @@
+"""The report of a candidate as one HTML page that a manager reads without a server, a network or Python."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from perdure.measuring.report import Comparison, MatrixMeasures, Report
+from perdure.web import charts, sentences
+from perdure.web.cases import Listing, examples, listing
+from perdure.web.headline import headline
+from perdure.web.page import render
+
+# More than a person reads; the report's data holds all of them.
+FACT_LIMIT = 300
+LOST_LIMIT = 200
+MATRIX_LIMIT = 64
+SPECTRUM_LIMIT = 12
+TEACHER_FORCED = "teacher-forced"
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart of the page: its specification, one for narrow screens, and what it says in words."""
+
+    key: str
+    label: str
+    says: str
+    spec: charts.Spec
+    narrow: charts.Spec | None = None
+
+
+@dataclass(frozen=True)
+class AskedFact:
+    """One fact that was asked for; `old` is what was true before, where it is known."""
+
+    prompt: str
+    old: str | None
+    new: str
+
+
+def render_report(report: Report) -> str:
+    """The report as one HTML page without outside parts; the same report gives the same page."""
+    facts = _asked_facts(report)
+    edits = report.edits
+    return render(
+        "report.html.j2",
+        report=report,
+        head=headline(report),
+        examples=examples(edits.cases) if edits else (),
+        facts=facts[:FACT_LIMIT],
+        facts_left_out=max(0, len(facts) - FACT_LIMIT),
+        settings=flatten({key: value for key, value in report.request.items() if key != "facts"}),
+        shares=_shares(edits.comparisons) if edits else None,
+        taught=listing(edits.cases, neighbours=False) if edits else _NOTHING,
+        neighbours=listing(edits.cases, neighbours=True) if edits else _NOTHING,
+        changes=_changes(report),
+        kept=_kept(report),
+        lost_limit=LOST_LIMIT,
+        matrices=_most_changed(report.matrices)[:MATRIX_LIMIT],
+        spectra=_spectra(report.matrices),
+        movement=sentences.movement(report.matrices),
+        environment=flatten(report.environment),
+        ways=sentences.ways_of_judging(_every_comparison(report)),
+        teacher_forced=TEACHER_FORCED,
+    )
+
+
+_NOTHING = Listing((), 0, 0)
+
+
+def _asked_facts(report: Report) -> list[AskedFact]:
+    """The facts of the request; where it does not hold them, those of the questions asked as taught."""
+    given = report.request.get("facts")
+    if isinstance(given, list | tuple) and given and all(isinstance(row, Mapping) for row in given):
+        return [_asked_fact(row) for row in given]
+    cases = report.edits.cases if report.edits else ()
+    return [AskedFact(case.prompt, None, case.expected or "") for case in cases if case.kind == "prompt"]
+
+
+def _asked_fact(row: Mapping[str, Any]) -> AskedFact:
+    old = row.get("target_true")
+    return AskedFact(
+        str(row.get("prompt", row.get("subject", ""))), None if old is None else str(old), str(row.get("target_new", ""))
+    )
+
+
+def flatten(given: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Nested settings as rows of a dotted name and a text, in the order given."""
+    rows: list[tuple[str, str]] = []
+    for key, value in given.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            rows += flatten(value, f"{name}.") or [(name, "none")]
+        else:
+            rows.append((name, sentences.setting(value)))
+    return rows
+
+
+def _every_comparison(report: Report) -> list[Comparison]:
+    found = list(report.edits.comparisons) if report.edits else []
+    return found + _kept(report)
+
+
+def _kept(report: Report) -> list[Comparison]:
+    """Every comparison of what must stay, over everything first, then the largest loss first."""
+    parts = charts.worst_first((*(report.retention.parts if report.retention else ()), *report.harness))
+    return [report.retention.overall, *parts] if report.retention else parts
+
+
+def _shares(comparisons: Sequence[Comparison]) -> Chart | None:
+    shown = [comparison for comparison in comparisons if comparison.how != TEACHER_FORCED]
+    if not shown:
+        return None
+    says = sentences.shares(shown)
+    spec, narrow = (charts.shares_chart(shown, says, narrow=narrow) for narrow in (False, True))
+    return Chart("chart-shares", "Share of answers before and after", says, spec, narrow)
+
+
+def _changes(report: Report) -> Chart | None:
+    comparisons = _kept(report)
+    if not comparisons:
+        return None
+    says = sentences.changes(comparisons)
+    spec, narrow = (charts.changes_chart(comparisons, says, narrow=narrow) for narrow in (False, True))
+    return Chart("chart-changes", "Change of each capability", says, spec, narrow)
+
+
+def _most_changed(matrices: Sequence[MatrixMeasures]) -> list[MatrixMeasures]:
+    """Where there are more matrices than the page shows, those that moved most, in the order given."""
+    if len(matrices) <= MATRIX_LIMIT:
+        return list(matrices)
+    order = sorted(range(len(matrices)), key=lambda place: (-matrices[place].relative_norm, place))
+    return [matrices[place] for place in sorted(order[:MATRIX_LIMIT])]
+
+
+def _spectra(matrices: Sequence[MatrixMeasures]) -> list[Chart]:
+    order = sorted(matrices, key=lambda matrix: -sentences.reach(matrix))[:SPECTRUM_LIMIT]
+    shown = [matrix for matrix in matrices if matrix in order and matrix.singular_values]
+    domain = charts.spectrum_domain(shown)
+    found = []
+    for place, matrix in enumerate(shown):
+        says = sentences.spectrum(matrix)
+        found.append(Chart(f"chart-spectrum-{place}", matrix.name, says, charts.spectrum_chart(matrix, domain, says)))
+    return found

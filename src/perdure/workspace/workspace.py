@@ -1,0 +1,268 @@
+"""The workspace: one folder in which a model is edited, measured, decided on, released and rolled back."""
+
+import getpass
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from perdure.content import write_atomic
+from perdure.deltas import Delta
+from perdure.editing.method import Progress
+from perdure.editing.statistics import Moments
+from perdure.errors import IntegrityError, WorkspaceError
+from perdure.governance import Policy, default_policy_text, read_policy
+from perdure.measuring.report import Report
+from perdure.models import Checkpoint, build, resolve
+from perdure.requests import Fact, FactFile, check_facts, read_facts
+from perdure.workspace.archive import Archive
+from perdure.workspace.measurements import measure_version
+from perdure.workspace.records import Version
+from perdure.workspace.runs import EditPlan, Settings, forget_work, plan_edit, solve
+from perdure.workspace.updates import next_step, solved_since_base
+
+_POLICY = "policy.toml"
+
+
+def current_user() -> str:
+    """Who acts when nobody is named: `$PERDURE_USER`, else the login name."""
+    return os.environ.get("PERDURE_USER") or getpass.getuser()
+
+
+def _silent(_stage: str, _done: int, _total: int) -> None:
+    """Progress that nobody watches."""
+
+
+class Workspace:
+    """A folder that remembers versions of one model.
+
+    Attributes:
+        folder: The folder.
+        archive: Its objects, versions, aliases and ledger.
+        progress: Told how far long work is.
+        device: Where models run.
+    """
+
+    def __init__(self, archive: Archive, *, progress: Progress = _silent, device: str = "cpu") -> None:
+        self.archive = archive
+        self.folder = archive.folder
+        self.progress = progress
+        self.device = device
+        self._loaded: tuple[str, Any, Any] | None = None
+
+    @classmethod
+    def init(
+        cls, folder: str | Path, model: str | Path, *, actor: str = "", progress: Progress = _silent
+    ) -> "Workspace":
+        """A new workspace whose v0 is `model`: a catalogue name, a folder, a GGUF file or a hub id.
+
+        Raises:
+            ModelError: The model cannot be fetched, is damaged, or is not understood.
+            WorkspaceError: The folder is not empty.
+        """
+        progress("fetching the model", 0, 3)
+        checkpoint = _canonical(Checkpoint.open(resolve(model)))
+        progress("copying the model", 1, 3)
+        archive = Archive.create(Path(folder), checkpoint, actor=actor or current_user(), source=str(model))
+        write_atomic(archive.folder / _POLICY, default_policy_text().encode())
+        progress("copying the model", 3, 3)
+        return cls(archive, progress=progress)
+
+    @classmethod
+    def open(cls, folder: str | Path = ".", *, progress: Progress = _silent, device: str = "cpu") -> "Workspace":
+        """The workspace in `folder`.
+
+        Raises:
+            WorkspaceError: There is none.
+        """
+        return cls(Archive.open(Path(folder)), progress=progress, device=device)
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in force: `policy.toml` of the workspace."""
+        return read_policy(self.folder / _POLICY)
+
+    def version(self, ref: "str | Version") -> Version:
+        """The version that `ref` names: v3, latest, an alias, or the start of an id."""
+        return ref if isinstance(ref, Version) else self.archive.version(ref)
+
+    def newest(self) -> Version:
+        """The newest version that was not rejected: what the next edit stands on."""
+        return next(version for version in reversed(self.archive.versions()) if version.status != "rejected")
+
+    # Changing
+
+    def plan(
+        self,
+        facts: "str | Path | Sequence[Any]",
+        settings: Settings,
+        *,
+        on: "str | Version" = "",
+        skip_bad: bool = False,
+    ) -> tuple[EditPlan, FactFile]:
+        """What an edit would do, and the checked facts; nothing is computed.
+
+        Raises:
+            RequestError: Bad rows, all of them listed.
+            SettingError: A setting that does not exist or is out of range.
+        """
+        parent = self.version(on) if on else self.newest()
+        asked = (
+            read_facts(Path(facts), skip_bad=skip_bad)
+            if isinstance(facts, (str, Path))
+            else check_facts(facts, skip_bad=skip_bad)
+        )
+        return plan_edit(parent.id, asked, settings), asked
+
+    def edit(
+        self,
+        facts: "str | Path | Sequence[Any]",
+        *,
+        editor: str = "memit",
+        restraint: str = "prune",
+        config: Mapping[str, Any] | None = None,
+        on: "str | Version" = "",
+        actor: str = "",
+    ) -> Version:
+        """A candidate version that knows the facts: solved, restrained, stored. Nothing serves it yet.
+
+        Args:
+            facts: A file, or rows, or `Fact` objects.
+            editor: A registered editor.
+            restraint: A registered restraint of the accumulated update.
+            config: The editor's settings, where they differ from its defaults.
+            on: The version to edit; the newest one that was not rejected when not given.
+            actor: Who asks for it.
+        """
+        plan, _ = self.plan(facts, Settings(editor, config or {}, restraint), on=on)
+        return self.carry_out(plan, actor=actor)
+
+    def carry_out(self, plan: EditPlan, *, actor: str = "", texts: Sequence[str] = ()) -> Version:
+        """The candidate that a plan gives. An interrupted run of the same plan is taken up where it stopped."""
+        parent = self.version(plan.parent)
+        base = self.archive.lineage(parent)[0]
+        work = self.folder / "work"
+        model, tokenizer = self.load(parent)
+        moments = Moments(
+            lambda: self.load(base) if parent.id != base.id else (model, tokenizer),
+            texts,
+            model_id=base.id,
+            progress=lambda done, total: self.progress("reading text for second moments", done, total),
+        )
+        previous = solved_since_base(self.archive, parent)
+        solved = solve(model, tokenizer, plan, moments=moments, previous=previous, work=work, progress=self.progress)
+        self.progress("storing the version", 0, 1)
+        step = next_step(
+            self.archive, parent, solved, plan.restraint.name, plan.restraint_config.model_dump(mode="json")
+        )
+        version = self._commit(parent, step, solved, plan, actor)
+        forget_work(plan, work)
+        self.progress("storing the version", 1, 1)
+        return version
+
+    def _commit(self, parent: Version, step: Delta, solved: Delta, plan: EditPlan, actor: str) -> Version:
+        dense = sorted(name for name, change in solved.changes.items() if not change.is_low_rank)
+        factored = {name: change for name, change in solved.changes.items() if change.is_low_rank}
+        notes = {**solved.notes, "facts": [fact.model_dump(mode="json") for fact in plan.facts]}
+        recipe = {**plan.recipe(), "dense": dense}
+        return self.archive.commit(
+            parent, step, solved=Delta(factored, solved.keys, notes), recipe=recipe, actor=actor or current_user()
+        )
+
+    def facts(self, version: "str | Version") -> tuple[Fact, ...]:
+        """The facts that a version was asked to learn, beyond its parent."""
+        chosen = self.version(version)
+        if chosen.parent is None:
+            return ()
+        return tuple(Fact.model_validate(row) for row in self.archive.solved(chosen).notes.get("facts", ()))
+
+    # Looking
+
+    def load(self, ref: "str | Version") -> tuple[Any, Any]:
+        """A version as a running model and its tokenizer, every weight verified by hash."""
+        version = self.version(ref)
+        if self._loaded is None or self._loaded[0] != version.id:
+            self._loaded = None  # the old model's memory is free before the new one's is taken
+            tensors = self.archive.tensors(version)
+            with self._side_files(version) as folder:
+                model, tokenizer = build(folder, tensors, device=self.device)
+            self._loaded = (version.id, model, tokenizer)
+        return self._loaded[1], self._loaded[2]
+
+    @contextmanager
+    def _side_files(self, version: Version) -> Iterator[Path]:
+        with tempfile.TemporaryDirectory(dir=self.folder / "tmp") as scratch:
+            for name, data in self.archive.side_files(version).items():
+                (Path(scratch) / name).write_bytes(data)
+            yield Path(scratch)
+
+    def measure(self, ref: "str | Version", *, tasks: Sequence[str] = (), actor: str = "") -> Report:
+        """The report of a version against its parent and its base, kept with the version."""
+        return measure_version(self, self.version(ref), tasks=tasks, actor=actor or current_user())
+
+    def report(self, ref: "str | Version") -> Report | None:
+        """The latest report of a version; None if it was never measured."""
+        found = self.archive.report(self.version(ref))
+        return None if found is None else Report.model_validate(found)
+
+    # Deciding
+
+    def approve(self, ref: "str | Version", *, actor: str, comment: str = "") -> None:
+        """Consent to a version, over its manifest, its latest report and the policy in force.
+
+        Raises:
+            RefusedError: It was never measured, a gate fails, or the approver asked for the change.
+        """
+        version = self.version(ref)
+        report = self.report(version)
+        if report is None:
+            raise WorkspaceError(f"{version.name} has no report; run perdure measure {version.name} first")
+        digest = self.archive.report_digest(version)
+        self.archive.approve(version, report=digest, policy=self.policy.digest, actor=actor, comment=comment)
+
+    def reject(self, ref: "str | Version", *, actor: str, reason: str) -> None:
+        """Refuse a version, for good reason said."""
+        self.archive.reject(self.version(ref), actor=actor, reason=reason)
+
+    def promote(
+        self,
+        ref: "str | Version",
+        alias: str,
+        *,
+        actor: str = "",
+        expected: "Version | Literal['any'] | None" = "any",
+    ) -> None:
+        """Let an alias point to a version; `production` needs a valid approval."""
+        self.archive.promote(
+            self.version(ref), alias, actor=actor or current_user(), policy=self.policy.digest, expected=expected
+        )
+
+    def rollback(self, alias: str, *, actor: str = "") -> Version:
+        """Let an alias point to what it held before; every tensor of that version is verified first."""
+        return self.archive.rollback(alias, actor=actor or current_user())
+
+    def export(self, ref: "str | Version", folder: str | Path) -> None:
+        """Write a version as a folder that `AutoModelForCausalLM.from_pretrained` loads."""
+        self.archive.checkout(self.version(ref), Path(folder))
+
+
+def _canonical(checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint, if its tensor names are those of the model class; else one re-saved under those names.
+
+    Raises:
+        IntegrityError: The model does not give back the weights that it was built from.
+    """
+    tensors = {name: checkpoint.tensor(name) for name in checkpoint.entries}
+    model, tokenizer = build(checkpoint.folder, tensors)
+    names = {name for name, _ in model.named_parameters()} | {name for name, _ in model.named_buffers()}
+    if set(checkpoint.entries) <= names:
+        return checkpoint
+    folder = Path(tempfile.mkdtemp(prefix="perdure-"))
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    saved = Checkpoint.open(folder)
+    if not set(saved.entries) <= names:
+        raise IntegrityError(f"{checkpoint.folder}: its tensor names cannot be brought to those of its model class")
+    return saved

@@ -1,0 +1,81 @@
+import pytest
+import torch
+
+from bench.values import plain_values
+from perdure.editing.subjects import Contexts, sample_contexts, subject_states, target_rows
+from perdure.editing.values import ValueConfig, clip_norm, find_values
+from perdure.models import layout_of
+from perdure.requests import Fact
+
+FACTS = [
+    Fact(subject="Lyon", prompt="The twin city of Lyon is", target_new="Manila"),
+    Fact(subject="Ada", prompt="Ada speaks", target_new="Dutch"),
+    Fact(subject="the Nile", prompt="Where does one find the Nile? In", target_new="Peru"),
+]
+LAYER = 1
+
+
+def anchors(model, tokenizer, contexts):
+    rows = target_rows(tokenizer, FACTS, contexts)
+    return subject_states(model, layout_of(model), rows, contexts.weights(), layers=[LAYER], last=LAYER).block
+
+
+def test_fast_loop_takes_the_path_of_the_plain_loop(family):
+    model, tokenizer = family
+    contexts = sample_contexts(model, tokenizer, count=2, length=4)
+    config = ValueConfig(steps=6, learning_rate=0.1)
+    at = anchors(model, tokenizer, contexts)
+    plain = plain_values(model, tokenizer, FACTS, LAYER, at, contexts, config)
+    for chunk in (1, 10_000):
+        fast = find_values(
+            model, tokenizer, FACTS, LAYER, at, contexts=contexts, config=config, chunk_tokens=chunk
+        ).shift
+        assert ((fast - plain).norm(dim=1) / plain.norm(dim=1)).max() < 1e-4
+
+
+def test_facts_that_are_done_leave_and_the_others_go_on(tiny):
+    model, tokenizer = tiny
+    contexts = Contexts()
+    at = anchors(model, tokenizer, contexts)
+    config = ValueConfig(steps=12, learning_rate=0.5, stop_loss=5.6, clamp=50, weight_decay=0)
+    found = find_values(model, tokenizer, FACTS, LAYER, at, contexts=contexts, config=config)
+    plain = plain_values(model, tokenizer, FACTS, LAYER, at, contexts, config)
+    assert len(set(found.steps)) > 1
+    assert all(loss < 5.6 for loss, step in zip(found.losses, found.steps, strict=True) if step < 11)
+    torch.testing.assert_close(found.shift, plain, rtol=1e-3, atol=1e-4)
+
+
+def test_kl_term_is_zero_where_nothing_is_shifted(tiny):
+    model, tokenizer = tiny
+    at = anchors(model, tokenizer, Contexts())
+    losses = [
+        find_values(
+            model, tokenizer, FACTS, LAYER, at, contexts=Contexts(), config=ValueConfig(steps=1, kl_weight=weight)
+        ).losses
+        for weight in (0.0, 1000.0)
+    ]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+
+
+def test_clip_holds_and_leaves_short_rows_alone():
+    shift = torch.tensor([[3.0, 4.0], [0.3, 0.4]])
+    clipped = clip_norm(shift, torch.tensor([1.0, 1.0]))
+    assert clipped[0].norm() == pytest.approx(1.0)
+    assert torch.equal(clipped[1], shift[1])
+
+
+def test_shift_never_leaves_the_ball(tiny):
+    model, tokenizer = tiny
+    at = anchors(model, tokenizer, Contexts())
+    config = ValueConfig(steps=8, learning_rate=2.0, clamp=0.3)
+    shift = find_values(model, tokenizer, FACTS, LAYER, at, contexts=Contexts(), config=config).shift
+    assert (shift.norm(dim=1) <= 0.3 * at.float().norm(dim=1) * (1 + 1e-5)).all()
+
+
+def test_the_model_is_left_as_it_was(tiny):
+    model, tokenizer = tiny
+    ids = torch.tensor([[1, 2, 3, 4]])
+    before = model(ids).logits
+    at = anchors(model, tokenizer, Contexts())
+    find_values(model, tokenizer, FACTS, LAYER, at, contexts=Contexts(), config=ValueConfig(steps=2))
+    assert torch.equal(model(ids).logits, before)
