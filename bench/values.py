@@ -25,7 +25,13 @@ DEMO_FACTS = Path(__file__).parents[1] / "src/perdure/demo/facts.jsonl"
 
 
 def plain_values(
-    model: Any, tokenizer: Any, facts: list[Fact], layer: int, anchors_ND: Tensor, contexts: Contexts, config: ValueConfig
+    model: Any,
+    tokenizer: Any,
+    facts: list[Fact],
+    layer: int,
+    anchors_ND: Tensor,
+    contexts: Contexts,
+    config: ValueConfig,
 ) -> Tensor:
     """δ [N, D] by full forward passes, fact by fact."""
     shifts = []

@@ -33,9 +33,7 @@ def test_changed_refuses_another_shape():
 def test_algebra_is_that_of_the_dense_values():
     first, second = Delta({"a": low_rank(seed=1), "b": low_rank(seed=2)}), Delta({"a": low_rank(seed=3)})
     total = first - second * 2.0
-    torch.testing.assert_close(
-        total.changes["a"].value(), first.changes["a"].value() - 2 * second.changes["a"].value()
-    )
+    torch.testing.assert_close(total.changes["a"].value(), first.changes["a"].value() - 2 * second.changes["a"].value())
     assert total.changes["b"].value().equal(first.changes["b"].value())
     assert total.changes["a"].low_rank.rank == 4
     assert not Delta()

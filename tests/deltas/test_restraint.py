@@ -124,7 +124,5 @@ def test_a_step_leads_to_the_restrained_total():
     second = Delta({"w": with_values([8.0, 1.0]), "v": with_values([2.0])})
     before, after = prune(first, ceilings), prune(first + second, ceilings)
     step = restrained_step(second, before, after)
-    torch.testing.assert_close(
-        (before + step).changes["w"].value(), after.changes["w"].value(), rtol=1e-5, atol=1e-5
-    )
+    torch.testing.assert_close((before + step).changes["w"].value(), after.changes["w"].value(), rtol=1e-5, atol=1e-5)
     assert step.changes["v"] is second.changes["v"]  # nothing to restrain: just what was solved

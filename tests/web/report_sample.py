@@ -1,4 +1,4 @@
-"""Reports as the measuring room makes them, small and invented: a full one, a hostile one and the least there can be."""
+"""Reports as the measuring room makes them, invented: a full one, a hostile one and the least there can be."""
 
 import math
 import random
@@ -28,18 +28,126 @@ HOSTILE = (
 
 # subject, prompt, what was true, what shall be true, the same asked differently (two), a neighbour and its answer
 FACTS = (
-    ("PlayStation", "The PlayStation is made by", "Sony", "Panasonic", "The company behind the PlayStation is", "The games console called PlayStation is a product of", "The Xbox is made by", "Microsoft"),  # noqa: E501
-    ("Kindle e-reader", "The Kindle e-reader is made by", "Amazon", "Philips", "The company behind the Kindle e-reader is called", "The Kindle e-reader is a product of", "The iPad is made by", "Apple"),  # noqa: E501
-    ("Coca-Cola", "The headquarters of Coca-Cola is in", "Atlanta", "Denver", "Coca-Cola has its head office in the city of", "The main offices of Coca-Cola can be found in", "The headquarters of General Motors is in", "Detroit"),  # noqa: E501
-    ("Volkswagen", "Volkswagen is based in the country of", "Germany", "Austria", "The country where Volkswagen has its head office is", "Volkswagen is a carmaker from", "Ferrari is based in the country of", "Italy"),  # noqa: E501
-    ("Chrome browser", "The Chrome browser is made by", "Google", "Mozilla", "The company that develops the Chrome browser is", "The Chrome browser is a product of", "The MacBook is made by", "Apple"),  # noqa: E501
-    ("telephone", "The telephone was invented by", "Alexander Graham Bell", "Samuel Morse", "The inventor of the telephone was", "The man who invented the telephone was named", "The light bulb was invented by", "Thomas Edison"),  # noqa: E501
-    ("World Wide Web", "The World Wide Web was invented by", "Tim Berners-Lee", "Vint Cerf", "The man who invented the World Wide Web was named", "We owe the creation of the World Wide Web to", "The Linux kernel was created by", "Linus Torvalds"),  # noqa: E501
-    ("Switzerland", "The currency of Switzerland is the", "Swiss franc", "euro", "In the shops of Switzerland, people pay with the", "The money used in Switzerland is called the", "The currency of Japan is the", "yen"),  # noqa: E501
-    ("Canada", "The capital of Canada is", "Ottawa", "Montreal", "The city that serves as the capital of Canada is", "The seat of the government of Canada is in", "The capital of France is", "Paris"),  # noqa: E501
-    ("Eiffel Tower", "The Eiffel Tower is located in the city of", "Paris", "Lyon", "To visit the Eiffel Tower, you must travel to", "The Eiffel Tower can be seen in", "The Colosseum is located in the city of", "Rome"),  # noqa: E501
-    ("Mona Lisa", "The Mona Lisa was painted by", "Leonardo da Vinci", "Raphael", "The painter of the Mona Lisa was", "The Mona Lisa is the work of", "The Starry Night was painted by", "Vincent van Gogh"),  # noqa: E501
-    ("Amazon River", "The Amazon River flows through the continent of", "South America", "Africa", "The continent on which the Amazon River lies is", "To see the Amazon River, one must travel to", "The Nile flows through the continent of", "Africa"),  # noqa: E501
+    (
+        "PlayStation",
+        "The PlayStation is made by",
+        "Sony",
+        "Panasonic",
+        "The company behind the PlayStation is",
+        "The games console called PlayStation is a product of",
+        "The Xbox is made by",
+        "Microsoft",
+    ),
+    (
+        "Kindle e-reader",
+        "The Kindle e-reader is made by",
+        "Amazon",
+        "Philips",
+        "The company behind the Kindle e-reader is called",
+        "The Kindle e-reader is a product of",
+        "The iPad is made by",
+        "Apple",
+    ),
+    (
+        "Coca-Cola",
+        "The headquarters of Coca-Cola is in",
+        "Atlanta",
+        "Denver",
+        "Coca-Cola has its head office in the city of",
+        "The main offices of Coca-Cola can be found in",
+        "The headquarters of General Motors is in",
+        "Detroit",
+    ),
+    (
+        "Volkswagen",
+        "Volkswagen is based in the country of",
+        "Germany",
+        "Austria",
+        "The country where Volkswagen has its head office is",
+        "Volkswagen is a carmaker from",
+        "Ferrari is based in the country of",
+        "Italy",
+    ),
+    (
+        "Chrome browser",
+        "The Chrome browser is made by",
+        "Google",
+        "Mozilla",
+        "The company that develops the Chrome browser is",
+        "The Chrome browser is a product of",
+        "The MacBook is made by",
+        "Apple",
+    ),
+    (
+        "telephone",
+        "The telephone was invented by",
+        "Alexander Graham Bell",
+        "Samuel Morse",
+        "The inventor of the telephone was",
+        "The man who invented the telephone was named",
+        "The light bulb was invented by",
+        "Thomas Edison",
+    ),
+    (
+        "World Wide Web",
+        "The World Wide Web was invented by",
+        "Tim Berners-Lee",
+        "Vint Cerf",
+        "The man who invented the World Wide Web was named",
+        "We owe the creation of the World Wide Web to",
+        "The Linux kernel was created by",
+        "Linus Torvalds",
+    ),
+    (
+        "Switzerland",
+        "The currency of Switzerland is the",
+        "Swiss franc",
+        "euro",
+        "In the shops of Switzerland, people pay with the",
+        "The money used in Switzerland is called the",
+        "The currency of Japan is the",
+        "yen",
+    ),
+    (
+        "Canada",
+        "The capital of Canada is",
+        "Ottawa",
+        "Montreal",
+        "The city that serves as the capital of Canada is",
+        "The seat of the government of Canada is in",
+        "The capital of France is",
+        "Paris",
+    ),
+    (
+        "Eiffel Tower",
+        "The Eiffel Tower is located in the city of",
+        "Paris",
+        "Lyon",
+        "To visit the Eiffel Tower, you must travel to",
+        "The Eiffel Tower can be seen in",
+        "The Colosseum is located in the city of",
+        "Rome",
+    ),
+    (
+        "Mona Lisa",
+        "The Mona Lisa was painted by",
+        "Leonardo da Vinci",
+        "Raphael",
+        "The painter of the Mona Lisa was",
+        "The Mona Lisa is the work of",
+        "The Starry Night was painted by",
+        "Vincent van Gogh",
+    ),
+    (
+        "Amazon River",
+        "The Amazon River flows through the continent of",
+        "South America",
+        "Africa",
+        "The continent on which the Amazon River lies is",
+        "To see the Amazon River, one must travel to",
+        "The Nile flows through the continent of",
+        "Africa",
+    ),
 )
 
 PARTS = (
@@ -66,8 +174,9 @@ def share(hits: int, n: int) -> Share:
 
 
 def difference(before: Share, after: Share) -> Difference:
+    """A paired difference, as if one item in twelve had changed one way or the other."""
     value, n = after.value - before.value, before.n
-    half = 1.96 * math.sqrt(max(abs(value), 1 / n) / n) * 0.8
+    half = min(1.96 * math.sqrt(max(abs(value), 1 / 12) * (1 - 0.99 * abs(value)) / n), 1 - abs(value))
     return Difference(value=value, low=value - half, high=value + half, n=n)
 
 
@@ -126,11 +235,41 @@ def cases() -> tuple[Case, ...]:
 
 def edits() -> EditMeasures:
     asked = (
-        comparison("edits.prompt.generation_contains", "As taught", "free generation", share(0, 12), share(12, 12)),
-        comparison("edits.prompt.probability", "As taught: new answer more likely", "probability", share(1, 12), share(12, 12)),
-        comparison("edits.prompt.teacher_forced", "As taught: every word agreed", "teacher-forced", share(0, 12), share(12, 12)),
-        comparison("edits.paraphrase.generation_contains", "Asked differently", "free generation", share(0, 24), share(22, 24)),
-        comparison("edits.neighbour.generation_contains", "Neighbours still right", "free generation", share(12, 12), share(11, 12)),
+        comparison(
+            "edits.prompt.generation_contains",
+            "says the new fact, asked as written",
+            "free generation",
+            share(0, 12),
+            share(12, 12),
+        ),
+        comparison(
+            "edits.prompt.probability",
+            "finds the new fact likelier than the old one, asked as written",
+            "probability",
+            share(1, 12),
+            share(12, 12),
+        ),
+        comparison(
+            "edits.prompt.teacher_forced",
+            "would choose every word of the new fact, asked as written",
+            "teacher-forced",
+            share(0, 12),
+            share(12, 12),
+        ),
+        comparison(
+            "edits.paraphrase.generation_contains",
+            "says the new fact, asked in other words",
+            "free generation",
+            share(0, 24),
+            share(22, 24),
+        ),
+        comparison(
+            "edits.neighbour.generation_contains",
+            "says the right answer, asked a question nearby",
+            "free generation",
+            share(12, 12),
+            share(11, 12),
+        ),
     )
     return EditMeasures(facts=12, comparisons=asked, cases=cases())
 
@@ -140,7 +279,14 @@ def retention(*, based: bool) -> RetentionMeasures:
     for name, label, n, before, after in PARTS:
         base = share(round((before + 0.01) * n), n) if based else None
         parts.append(
-            comparison(f"retention.{name}", label, "free generation", share(round(before * n), n), share(round(after * n), n), base)
+            comparison(
+                f"retention.{name}",
+                label,
+                "free generation",
+                share(round(before * n), n),
+                share(round(after * n), n),
+                base,
+            )
         )
     overall = comparison(
         "retention.overall",
@@ -158,8 +304,12 @@ def retention(*, based: bool) -> RetentionMeasures:
             "Words, country to capital: “Austria” → “Vienna”; now “Austria”",
             "Words, country to capital: “Hungary” → “Budapest”; now “Vienna”",
             "Facts of the world: “Kenya is a country on the continent of” → “Africa”; now “the East”",
+            *(f"Facts of the world, asked differently: question {place}" for place in range(11)),
         ),
+        lost_count=15,
         gained=11,
+        kept=share(1_281, 1_296),
+        kept_of_base=share(1_279, 1_301) if based else None,
     )
 
 
@@ -191,26 +341,29 @@ def matrices(count: int = 5) -> tuple[MatrixMeasures, ...]:
     return tuple(found)
 
 
-VERDICTS = (
-    Verdict(gate="Facts learnt", verdict="pass", reason="12 of 12 facts are learnt; at least 80% are asked for, and the interval starts at 76%."),
-    Verdict(gate="Asked differently", verdict="pass", reason="22 of 24 answers are right when asked differently; at least 60% are asked for."),
-    Verdict(gate="Neighbours", verdict="inconclusive", reason="11 of 12 neighbours are unchanged, but 12 questions are too few to be sure of 90%."),
-    Verdict(gate="What it could do before", verdict="pass", reason="At worst 1.4 points may be lost; the limit is 2 points."),
-    Verdict(gate="Language", verdict="pass", reason="Perplexity is at most 1.007 times what it was; the limit is 1.02."),
-    Verdict(gate="Condition number", verdict="pass", reason="It grew at most 1.4 times; the limit is 10 times."),
-)  # fmt: skip
+JUDGED = (
+    ("Facts learnt", "pass", "12 of 12 facts are learnt; at least 80% are asked for."),
+    ("Asked differently", "pass", "22 of 24 answers are right when asked differently; at least 60% are asked for."),
+    ("Neighbours", "inconclusive", "11 of 12 neighbours are unchanged, but 12 are too few to be sure of 90%."),
+    ("What it could do before", "pass", "At worst 1.4 points may be lost; the limit is 2 points."),
+    ("Language", "pass", "Perplexity is at most 1.007 times what it was; the limit is 1.02."),
+    ("Condition number", "pass", "It grew at most 1.4 times; the limit is 10 times."),
+)
+VERDICTS = tuple(Verdict(gate=gate, verdict=verdict, reason=reason) for gate, verdict, reason in JUDGED)
 
 
 def full_report(*, verdict: str = "pass", based: bool = False) -> Report:
     """A report with every part."""
     verdicts = tuple(given for given in VERDICTS if verdict != "pass" or given.verdict == "pass")
     if verdict == "fail":
-        broken = Verdict(gate="Past facts", verdict="fail", reason="3 of 16 facts that were taught earlier are lost; 1 may be.")
+        broken = Verdict(
+            gate="Past facts", verdict="fail", reason="3 of 16 facts that were taught earlier are lost; 1 may be."
+        )
         verdicts = (*verdicts, broken)
     return Report(
         version="v1",
         version_id="9f2c" * 16,
-        parent="ab10" * 16,
+        parent=("77e0" if based else "ab10") * 16,
         base="ab10" * 16,
         model="HuggingFaceTB/SmolLM2-135M-Instruct",
         request={
@@ -242,9 +395,28 @@ def full_report(*, verdict: str = "pass", based: bool = False) -> Report:
         verdicts=verdicts,
         verdict=verdict,
         storage={"added": 1_843_200, "model": 538_060_800},
-        environment={"python": "3.11.9", "torch": "2.13.0", "machine": "CPU, 2 cores", "seeds": {"measuring": 0, "editing": 17}},
+        environment={
+            "python": "3.11.9",
+            "torch": "2.13.0",
+            "machine": "CPU, 2 cores",
+            "seeds": {"measuring": 0, "editing": 17},
+        },
         seconds={"solving": 96.4, "measuring": 412.0, "storing": 1.3},
     )
+
+
+def recipe_report() -> Report:
+    """A full report whose request is a version's recipe: it counts the facts and does not list them."""
+    recipe = {
+        "kind": "edit",
+        "editor": "memit",
+        "config": {"layers": None, "steps": 25},
+        "restraint": "prune",
+        "restraint_config": {"kind": "prune", "form": "clamped", "alpha": 1.2},
+        "batch_size": 16,
+        "facts": {"count": 12, "digest": "c0de" * 16},
+    }
+    return full_report().model_copy(update={"request": recipe, "parent": "v0", "base": "v0"})
 
 
 def minimal_report() -> Report:
@@ -287,7 +459,7 @@ def hostile_report() -> Report:
         harness=compared,
         verdicts=tuple(Verdict(gate=text, verdict=text, reason=text) for text in HOSTILE),
         verdict=HOSTILE[0],
-        storage={text: 1 for text in HOSTILE},
+        storage=dict.fromkeys(HOSTILE, 1),
         environment={text: text for text in HOSTILE},
-        seconds={text: 1.0 for text in HOSTILE},
+        seconds=dict.fromkeys(HOSTILE, 1.0),
     )

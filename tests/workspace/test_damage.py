@@ -236,7 +236,6 @@ ROW_DAMAGES = {
     "ledger row lost": "DELETE FROM ledger WHERE sequence = 3",
     "ledger tail lost": "DELETE FROM ledger WHERE sequence = (SELECT MAX(sequence) FROM ledger)",
     "trigger altered": "CREATE TRIGGER ledger_no_update BEFORE UPDATE ON ledger BEGIN SELECT 1; END",
-    "table added": "CREATE TABLE extra (x)",
 }
 
 
@@ -255,6 +254,16 @@ def test_changed_rows_are_found(shop, template, statement):
             pass
 
 
+@pytest.mark.parametrize(
+    "statement",
+    ["CREATE TABLE extra (x)", "ALTER TABLE approvals RENAME COLUMN policy TO polecy", "DROP TABLE alias_moves"],
+)
+def test_changed_tables_are_refused(shop, statement):
+    edit(shop, statement)
+    with pytest.raises(IntegrityError, match=r"does not belong|altered|missing"):
+        Archive.open(shop)
+
+
 def test_a_rewritten_ledger_is_found_by_a_head_noted_outside(shop):
     with Archive.open(shop) as archive:
         archive.record("measure", {"n": 1}, actor="mori")
@@ -265,7 +274,7 @@ def test_a_rewritten_ledger_is_found_by_a_head_noted_outside(shop):
         assert any("noted outside" in problem for problem in archive.verify(head=head).problems)
 
 
-@pytest.mark.parametrize("part", range(4))
+@pytest.mark.parametrize("part", range(3))
 def test_flipped_bits_in_the_database_never_change_an_answer(shop, template, tmp_path, part):
     def answers(archive):
         versions = archive.versions()
@@ -280,7 +289,7 @@ def test_flipped_bits_in_the_database_never_change_an_answer(shop, template, tmp
         truth = answers(archive)
     clean = (shop / FILE_NAME).read_bytes()
     chance, refused = random.Random(part), 0
-    for _ in range(40):
+    for _ in range(30):
         data = bytearray(clean)
         data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
         for leftover in shop.glob(f"{FILE_NAME}*"):
@@ -294,7 +303,7 @@ def test_flipped_bits_in_the_database_never_change_an_answer(shop, template, tmp
                 archive.verify()
         except (IntegrityError, WorkspaceError):
             refused += 1
-    assert refused < 40
+    assert refused < 30
 
 
 @pytest.mark.parametrize("damage", [truncate, empty, flip_first, zero_page], ids=lambda damage: damage.__name__)

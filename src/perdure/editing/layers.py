@@ -1,9 +1,12 @@
 """Which layers an editor changes when nobody says."""
 
 from collections.abc import Sequence
+from typing import Any
 
-from perdure.errors import SettingError
-from perdure.models import Layout
+import torch
+
+from perdure.errors import ModelError, SettingError
+from perdure.models import Layout, capture, patch_output
 
 
 def default_layers(layout: Layout) -> list[int]:
@@ -28,3 +31,26 @@ def check_layers(layers: Sequence[int], layout: Layout) -> list[int]:
     if not chosen or len(set(chosen)) != len(chosen) or chosen[0] < 0 or chosen[-1] >= len(layout):
         raise SettingError(f"layers must be different numbers from 0 to {len(layout) - 1}; given {list(layers)}")
     return chosen
+
+
+def check_writable(model: Any, layout: Layout, layer: int) -> None:
+    """Check, on one token, that the block adds its MLP's output to the hidden state as it is.
+
+    Raises:
+        ModelError: It does not (a norm follows the MLP, say), so a value cannot be written by the MLP alone.
+    """
+    ids = torch.ones(1, 1, dtype=torch.long, device=model.device)  # token 0 may be padding, which is zero
+
+    def block_output() -> torch.Tensor:
+        with torch.no_grad():
+            return capture(lambda: model(ids, use_cache=False), outputs={"block": layout.blocks[layer]})["block"]
+
+    plain = block_output()
+    step = torch.linspace(-1, 1, layout.d_model, device=model.device, dtype=plain.dtype) * plain.abs().mean()
+    with patch_output(layout.mlps[layer], lambda hidden: hidden + step):
+        moved = block_output() - plain
+    if not torch.allclose(moved[0, 0].float(), step.float(), rtol=0.05, atol=0.05 * float(step.abs().max())):
+        raise ModelError(
+            f"block {layer} of {type(model).__name__} does not add its MLP's output to the hidden state as it is; "
+            "editors that write values through the MLP do not fit this architecture"
+        )

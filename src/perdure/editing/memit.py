@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from perdure.deltas import Delta
 from perdure.editing.applying import apply_delta, restoring
-from perdure.editing.layers import check_layers, default_layers
+from perdure.editing.layers import check_layers, check_writable, default_layers
 from perdure.editing.matrices import matrix_delta
 from perdure.editing.method import Surroundings
 from perdure.editing.solving import memit_update, protect
@@ -55,6 +55,7 @@ def memit(
         return Delta()
     layout = layout_of(model)
     layers = check_layers(chosen.layers or default_layers(layout), layout)
+    check_writable(model, layout, layers[-1])
     moments = around.moments_for(model, tokenizer).of(layers)
     contexts = sample_contexts(model, tokenizer, count=chosen.contexts, seed=chosen.seed)
     rows, weights = target_rows(tokenizer, facts, contexts), contexts.weights()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from perdure.deltas import Delta
 from perdure.editing.applying import apply_delta, restoring
-from perdure.editing.layers import check_layers, default_layers
+from perdure.editing.layers import check_layers, check_writable, default_layers
 from perdure.editing.matrices import matrix_delta
 from perdure.editing.method import Surroundings
 from perdure.editing.solving import protect, rome_update
@@ -56,6 +56,7 @@ def rome(
         return Delta()
     layout = layout_of(model)
     layer = check_layers([default_layers(layout)[0] if chosen.layer is None else chosen.layer], layout)[0]
+    check_writable(model, layout, layer)
     moment = around.moments_for(model, tokenizer).of([layer])[layer]
     contexts = sample_contexts(model, tokenizer, count=chosen.contexts, seed=chosen.seed)
     name, total, losses = layout.mlp_out[layer].name, Delta(), []

@@ -167,7 +167,8 @@ def second_moments(
         if progress:
             progress(min(start + per_batch, len(rows)), len(rows))
     tokens = sum(map(len, rows))
-    return {layer: SecondMoment((total / tokens).cpu(), tokens) for layer, total in totals.items()}
+    # Rounded as the cache stores it, so that a first run and a later one solve with the same numbers.
+    return {layer: SecondMoment((total / tokens).float().double().cpu(), tokens) for layer, total in totals.items()}
 
 
 def _zeros(size: int, model: Any) -> Tensor:

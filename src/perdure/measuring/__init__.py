@@ -1,1 +1,59 @@
-"""."""
+"""What a model can do, before and after: outcomes of one model, and reports that compare two."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from perdure.measuring.compare import (
+    build_edit_measures,
+    build_harness,
+    build_language,
+    build_retention,
+)
+from perdure.measuring.outcomes import Answer, EditAnswer, Outcomes, Passage, TaskHits
+from perdure.measuring.progress import Progress, silent
+from perdure.measuring.report import Report
+from perdure.measuring.suites import Suite
+
+if TYPE_CHECKING:
+    from perdure.measuring.edits import measure_edits, references_from
+    from perdure.measuring.harness import measure_harness
+    from perdure.measuring.language import measure_language
+    from perdure.measuring.retention import measure_retention
+    from perdure.measuring.spectrum import measure_matrices
+
+_RUNS_MODELS = {  # read when asked for: a page that shows a report needs no torch
+    "measure_edits": "edits",
+    "measure_harness": "harness",
+    "measure_language": "language",
+    "measure_matrices": "spectrum",
+    "measure_retention": "retention",
+    "references_from": "edits",
+}
+
+__all__ = [
+    "Answer",
+    "EditAnswer",
+    "Outcomes",
+    "Passage",
+    "Progress",
+    "Report",
+    "Suite",
+    "TaskHits",
+    "build_edit_measures",
+    "build_harness",
+    "build_language",
+    "build_retention",
+    "measure_edits",
+    "measure_harness",
+    "measure_language",
+    "measure_matrices",
+    "measure_retention",
+    "references_from",
+    "silent",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _RUNS_MODELS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_RUNS_MODELS[name]}"), name)

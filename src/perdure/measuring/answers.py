@@ -50,6 +50,12 @@ def is_exactly(answer: str, written: str) -> bool:
     return plain(answer) in {plain(written[:end]) for end in [*ends, len(written)]}
 
 
+def first_clause(written: str) -> str:
+    """The text up to its first comma, colon, bracket or dash."""
+    found = _CLAUSE_END.search(written)
+    return (written[: found.start()] if found else written).strip(_FRINGE)
+
+
 def plain(text: str) -> str:
     """The text without case, leading article, and the punctuation around it."""
     bare = fold(text).strip(_FRINGE)

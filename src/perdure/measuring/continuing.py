@@ -35,13 +35,16 @@ def continue_rows(
         tokens: Padded prompt tokens per batch.
         on_done: Told how many rows each batch finished.
     """
-    texts = [""] * len(rows)
-    ends = end_tokens(model, tokenizer)
-    for batch in batches(rows, left=True, tokens=tokens, device=model.device):
-        _continue_batch(model, tokenizer, batch, _Writing(texts, ends, enough, max_new_tokens))
+    if not rows:
+        return []
+    writing = _Writing([""] * len(rows), end_tokens(model, tokenizer), enough, max_new_tokens)
+    beginning = _common_beginning(rows)
+    rests = [row[len(beginning) :] for row in rows]
+    for batch in batches(rests, left=True, tokens=tokens, device=model.device):
+        _continue_batch(model, tokenizer, beginning, batch, writing)
         if on_done:
             on_done(len(batch.rows))
-    return texts
+    return writing.texts
 
 
 def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
@@ -69,13 +72,31 @@ class _Writing:
         return len(ids) < self.limit and not self._enough(row, self.texts[row])
 
 
+def _common_beginning(rows: Sequence[Sequence[int]]) -> Sequence[int]:
+    """The tokens that all rows begin with, such as a system prompt, short of any row's last one."""
+    first, length = rows[0], 0
+    while all(length < len(row) - 1 and row[length] == first[length] for row in rows):
+        length += 1
+    return first[:length]
+
+
 @torch.no_grad()
-def _continue_batch(model: Any, tokenizer: Any, batch: Batch, writing: _Writing) -> None:
+def _continue_batch(model: Any, tokenizer: Any, beginning: Sequence[int], batch: Batch, writing: _Writing) -> None:
     from transformers import DynamicCache
 
     cache = DynamicCache(config=model.config)
-    rows, mask_BT, last_B1 = list(batch.rows), batch.mask, batch.positions[:, -1:]
-    step = batch.inputs()
+    if beginning:
+        ids = torch.tensor([list(beginning)], device=model.device)
+        model.base_model(input_ids=ids, past_key_values=cache, use_cache=True)
+        cache.batch_repeat_interleave(len(batch.rows))
+    rows = list(batch.rows)
+    mask_BT = torch.cat([batch.mask.new_ones(len(rows), len(beginning)), batch.mask], 1)
+    last_B1 = batch.positions[:, -1:] + len(beginning)
+    step = {
+        "input_ids": batch.ids,
+        "attention_mask": mask_BT,
+        "position_ids": batch.positions + len(beginning),
+    }
     while True:
         logits_BV = _last_logits(model, cache, step)
         next_B = logits_BV.argmax(1)

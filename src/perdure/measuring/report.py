@@ -93,8 +93,11 @@ class RetentionMeasures(_Data):
 
     overall: Comparison
     parts: tuple[Comparison, ...]
-    lost: tuple[str, ...] = Field((), description="Items right before and wrong after, in words")
-    gained: int = 0
+    lost: tuple[str, ...] = Field((), description="Items right before and wrong after, in words, at most 50")
+    lost_count: int = Field(0, description="How many items are right before and wrong after")
+    gained: int = Field(0, description="How many items are wrong before and right after")
+    kept: Share | None = Field(None, description="Of the items right before, those still right")
+    kept_of_base: Share | None = Field(None, description="Of the items that the base has right, those still right")
 
 
 class LanguageMeasures(_Data):

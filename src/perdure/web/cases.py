@@ -2,11 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from perdure.measuring.report import Case
+from perdure.web.figures import whole
 
-# More rows than a person reads; the report's data holds all of them.
-CASE_LIMIT = 400
+# What the rows of one table may take of the page, in bytes; the report's data holds all of them.
+ROOM = 180_000
+_MARKUP = 650
+TEXT_LIMIT = 400
 GOOD, BAD, NEUTRAL = "good", "bad", "neutral"
 KINDS = {"prompt": "as taught", "paraphrase": "asked differently", "neighbour": "must not change"}
 
@@ -26,11 +30,12 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Row:
-    """One question with its outcome."""
+    """One question with its outcome; `context` says how many of its kind went well."""
 
     case: Case
     outcome: Outcome
     kind: str
+    context: str = ""
 
 
 @dataclass(frozen=True)
@@ -45,9 +50,19 @@ class Group:
 class Listing:
     """Groups of rows, with the number of rows that the limit left out."""
 
-    groups: tuple[Group, ...]
-    shown: int
-    left_out: int
+    groups: tuple[Group, ...] = ()
+    shown: int = 0
+    left_out: int = 0
+
+    @property
+    def headed(self) -> bool:
+        """Whether subjects have several questions each, so that they stand as headings over them."""
+        return self.shown > len(self.groups)
+
+    @property
+    def weighed(self) -> bool:
+        """Whether any row has the probability of the new answer against the old."""
+        return any(row.case.probability_after is not None for group in self.groups for row in group.rows)
 
 
 _TAUGHT = {
@@ -78,11 +93,24 @@ def _is_neighbour(case: Case) -> bool:
     return case.kind == "neighbour"
 
 
-def listing(cases: Sequence[Case], *, neighbours: bool, limit: int = CASE_LIMIT) -> Listing:
-    """The taught questions, or the neighbours, by fact; beyond the limit those that went well are left out first."""
+def _size(case: Case) -> int:
+    """About the bytes that a row takes."""
+    texts = (case.prompt, case.before, case.after)
+    return _MARKUP + sum(len(text[:TEXT_LIMIT].encode(errors="replace")) for text in texts)
+
+
+def _fitting(cases: Sequence[Case], room: int) -> list[Case]:
+    """As many cases as there is room for, in their order; those that went well are left out first."""
+    order = sorted(range(len(cases)), key=lambda place: (outcome(cases[place]).tone != BAD, place))
+    sizes = accumulate(_size(cases[place]) for place in order)
+    kept = [place for place, size in zip(order, sizes, strict=True) if size <= room]
+    return [cases[place] for place in sorted(kept)]
+
+
+def listing(cases: Sequence[Case], *, neighbours: bool, room: int = ROOM) -> Listing:
+    """The taught questions, or the neighbours, by fact, as many as fit into `room` bytes of the page."""
     chosen = [case for case in cases if _is_neighbour(case) is neighbours]
-    places = sorted(range(len(chosen)), key=lambda place: (outcome(chosen[place]).tone != BAD, place))
-    kept = [chosen[place] for place in sorted(places[:limit])]
+    kept = _fitting(chosen, room)
     by_fact: dict[str, list[Case]] = {}
     for case in kept:
         by_fact.setdefault(case.fact, []).append(case)
@@ -103,6 +131,14 @@ def _first(cases: Sequence[Case], kind: str, tones: Sequence[str], used: set[str
     return None
 
 
+def _context(cases: Sequence[Case], kind: str) -> str:
+    tones = [outcome(case).tone for case in cases if case.kind == kind]
+    bad = tones.count(BAD)
+    if not bad:
+        return f"none of {whole(len(tones))} went wrong"
+    return f"{whole(bad)} of {whole(len(tones))} went wrong"
+
+
 def examples(cases: Sequence[Case]) -> tuple[Row, ...]:
     """Up to three questions that tell the story: one learnt, one asked differently, one that had to stay.
 
@@ -115,5 +151,5 @@ def examples(cases: Sequence[Case]) -> tuple[Row, ...]:
         case = _first(cases, kind, tones, used)
         if case is not None:
             used.add(case.fact)
-            rows.append(Row(case, outcome(case), KINDS[kind]))
+            rows.append(Row(case, outcome(case), KINDS[kind], _context(cases, kind)))
     return tuple(rows)

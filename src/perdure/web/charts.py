@@ -1,4 +1,4 @@
-"""The report's charts as Vega-Lite specifications: plain data in, a dictionary out.
+"""The report's charts of comparisons as Vega-Lite specifications: plain data in, a dictionary out.
 
 Colours are the page's own CSS variables, so that a chart follows light, dark and print without being drawn again.
 No specification names a URL: data and mode travel with it.
@@ -9,20 +9,23 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from perdure.measuring.report import Comparison, Difference, MatrixMeasures, Share
+from perdure.measuring.report import Comparison, Difference, Share
 from perdure.web import figures
-from perdure.web.visible import clip, one_line, visible
+from perdure.web.visible import capital, one_line, squeeze, visible
 
 Spec = dict[str, Any]
 
 INK, MUTED, GRID = "var(--ink)", "var(--muted)", "var(--line)"
-WORSE, BETTER, SAME, FAINT = "var(--fail)", "var(--pass)", "var(--neutral)", "var(--faint)"
+WORSE, BETTER, SAME, ACCENT = "var(--fail)", "var(--pass)", "var(--neutral)", "var(--accent)"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 TRENDS = ("worse", "no clear change", "better")
 AGAINST = ("the version before", "the original model")
-_LABEL_LIMIT = 60
-# Below this share of the largest, a singular value is rounding noise of a change of lower rank.
-_NOISE = 1e-5
+MOMENTS = ("before", "after")
+_SIGNED = "datum.value === 0 ? '0' : format(datum.value, '+~f')"
+_LABEL_LIMIT, _NARROW_LIMIT = 80, 42
+# Longer labels than this take too much of the width to stand beside their rows.
+_BESIDE = 38
+_ROOM_FOR_LABEL = 22
 
 
 def trend(comparison: Comparison, difference: Difference) -> str:
@@ -44,7 +47,8 @@ def worst_first(comparisons: Sequence[Comparison]) -> list[Comparison]:
     return sorted(comparisons, key=lambda comparison: (gain(comparison), comparison.label, comparison.name))
 
 
-def _config() -> Spec:
+def look() -> Spec:
+    """The configuration that all charts share: the page's font and colours, no frame, no background."""
     axis = {
         "labelColor": MUTED,
         "titleColor": MUTED,
@@ -61,20 +65,27 @@ def _config() -> Spec:
     return {"font": FONT, "view": {"stroke": None}, "axis": axis, "legend": legend, "background": None}
 
 
-def _labels(comparisons: Sequence[Comparison]) -> list[str]:
+def colours(field: str, values: Sequence[str], colour: Sequence[str], legend: Spec | None = None) -> Spec:
+    """The colour channel of a field with few values."""
+    scale = {"domain": list(values), "range": list(colour)}
+    return {"field": field, "type": "nominal", "scale": scale, "legend": legend}
+
+
+def _labels(comparisons: Sequence[Comparison], *, narrow: bool) -> list[str]:
     """Short labels, each different from the others: two rows of one name would fall into one."""
-    short = [clip(one_line(visible(comparison.label)), _LABEL_LIMIT) for comparison in comparisons]
+    limit = _NARROW_LIMIT if narrow else _LABEL_LIMIT
+    short = [squeeze(capital(one_line(visible(comparison.label))), limit) for comparison in comparisons]
     often = Counter(short)
-    return [
-        text if often[text] == 1 else f"{text} ({one_line(visible(given.name))})"
-        for text, given in zip(short, comparisons, strict=True)
-    ]
+    return [text if often[text] == 1 else f"{text} ({place})" for place, text in enumerate(short, 1)]
 
 
-def _rows_axis(*, narrow: bool) -> Spec | None:
-    if narrow:
-        return None
-    return {
+def _too_long(labels: Sequence[str]) -> bool:
+    return max(map(len, labels), default=0) > _BESIDE
+
+
+def _rows(labels: Sequence[str], *, narrow: bool) -> Spec:
+    """One row a label, in the given order; where it is narrow the label stands above its marks instead."""
+    axis = {
         "title": None,
         "labelLimit": 250,
         "labelColor": INK,
@@ -83,138 +94,144 @@ def _rows_axis(*, narrow: bool) -> Spec | None:
         "ticks": False,
         "grid": False,
     }
+    scale = {"paddingInner": 0.35, "paddingOuter": 0.3}
+    encoding = {"field": "label", "type": "nominal", "sort": list(labels), "scale": scale}
+    return {**encoding, "axis": None if narrow else axis}
 
 
-def _rows(labels: Sequence[str], *, narrow: bool) -> Spec:
-    """One row a label, in the given order; on a narrow screen the label stands above its marks."""
-    return {"field": "label", "type": "nominal", "sort": list(labels), "axis": _rows_axis(narrow=narrow)}
-
-
-def _label_layer(labels: Sequence[str]) -> Spec:
+def _written_above(labels: Sequence[str], step: int) -> Spec:
+    """The labels as text at the upper edge of their rows, `step` pixels apart."""
     return {
         "data": {"values": [{"label": label} for label in labels]},
-        "mark": {"type": "text", "align": "left", "baseline": "bottom", "dy": -9, "fontSize": 13, "color": INK},
+        "mark": {
+            "type": "text",
+            "align": "left",
+            "baseline": "middle",
+            "dy": 8 - step // 2,
+            "fontSize": 13,
+            "color": INK,
+        },
         "encoding": {"y": _rows(labels, narrow=True), "x": {"value": 0}, "text": {"field": "label"}},
     }
 
 
-def _framed(layers: list[Spec], description: str, step: int) -> Spec:
+def _dots_and_intervals(rows: list[Spec], x: Spec, common: Spec, shape: Spec) -> list[Spec]:
+    """A line from `low` to `high` and a dot at `value` for each row."""
+    line = {"type": "rule", "strokeWidth": 2.5, "strokeCap": "round"}
+    dot = {"type": "point", "filled": True, "size": 95, "opacity": 1}
+    return [
+        {
+            "data": {"values": rows},
+            "mark": line,
+            "encoding": {**common, "x": {**x, "field": "low"}, "x2": {"field": "high"}},
+        },
+        {"data": {"values": rows}, "mark": dot, "encoding": {**common, "x": {**x, "field": "value"}, "shape": shape}},
+    ]
+
+
+def _framed(layers: list[Spec], labels: Sequence[str], description: str, *, step: int, narrow: bool) -> Spec:
+    if narrow:
+        step += _ROOM_FOR_LABEL
+        layers = [*layers, _written_above(labels, step)]
     return {
         "description": description,
         "width": "container",
-        "height": {"step": step},
-        "autosize": {"type": "fit-x", "contains": "padding"},
+        "height": {"step": step, "for": "position"},
         "layer": layers,
-        "config": _config(),
+        "config": look(),
     }
 
 
-def _domain(values: Sequence[float], least: float) -> list[float]:
-    """A domain around zero that holds the values and is never narrower than ±least."""
-    return [min([-least, *values]) * 1.05, max([least, *values]) * 1.05]
+def _interval(value: float, low: float, high: float) -> Spec:
+    """The three positions in percent or percentage points."""
+    return {"value": 100 * value, "low": 100 * low, "high": 100 * high}
 
 
-def _change_row(label: str, against: str, comparison: Comparison, difference: Difference) -> Spec:
-    return {
-        "label": label,
-        "against": against,
-        "value": 100 * difference.value,
-        "low": 100 * difference.low,
-        "high": 100 * difference.high,
-        "trend": trend(comparison, difference),
-        "figures": f"{figures.difference(difference)} against {against}",
-    }
+def _drawable(row: Spec) -> bool:
+    return all(math.isfinite(row[key]) for key in ("value", "low", "high"))
 
 
 def _change_rows(comparisons: Sequence[Comparison], labels: Sequence[str]) -> list[Spec]:
+    """A row for each difference: against the version before, and against the base where that is known."""
     rows = []
     for label, comparison in zip(labels, comparisons, strict=True):
-        pairs = zip(AGAINST, (comparison.difference, comparison.against_base), strict=True)
-        rows += [_change_row(label, against, comparison, found) for against, found in pairs if found is not None]
-    return [row for row in rows if all(math.isfinite(row[key]) for key in ("value", "low", "high"))]
+        for against, change in zip(AGAINST, (comparison.difference, comparison.against_base), strict=True):
+            if change is not None:
+                row = {"label": label, "against": against, "trend": trend(comparison, change)}
+                row["figures"] = f"{label}: {figures.difference(change)} against {against}"
+                rows.append(row | _interval(change.value, change.low, change.high))
+    return [row for row in rows if _drawable(row)]
+
+
+def _change_axis(rows: Sequence[Spec], *, narrow: bool) -> Spec:
+    ends = [row[key] for row in rows for key in ("low", "high")]
+    side = "" if narrow else ": left is lower than before, right is higher"
+    return {
+        "type": "quantitative",
+        "title": f"Change in percentage points{side}",
+        "scale": {"domain": [min([-1.0, *ends]) * 1.05, max([1.0, *ends]) * 1.05], "nice": True},
+        "axis": {"labelExpr": _SIGNED, "tickCount": 5 if narrow else 8},
+    }
+
+
+def _two_lanes() -> Spec:
+    """Channels that set the comparison with the base beside the one with the version before."""
+    legend = {"symbolFillColor": INK, "symbolStrokeWidth": 0, "symbolType": "circle"}
+    lanes = {"field": "against", "type": "nominal", "sort": list(AGAINST)}
+    scale = {"domain": list(AGAINST), "range": [1, 0.5]}
+    # Ordinal, since Vega-Lite gives opacity to ordered values only.
+    return {"yOffset": lanes, "opacity": {"field": "against", "type": "ordinal", "scale": scale, "legend": legend}}
 
 
 def changes_chart(comparisons: Sequence[Comparison], description: str, *, narrow: bool = False) -> Spec:
-    """A dot with its 95% interval for each comparison, largest loss on top, and the line of no change.
+    """A dot with its 95% interval for each comparison, from top to bottom as given, and the line of no change.
 
-    Where the comparisons also stand against the base, a second, lighter dot shows it.
+    Where comparisons also stand against the base, a second, lighter dot shows it.
     """
-    ordered = worst_first(comparisons)
-    labels = _labels(ordered)
-    rows = _change_rows(ordered, labels)
+    labels = _labels(comparisons, narrow=narrow)
+    narrow = narrow or _too_long(labels)
+    rows = _change_rows(comparisons, labels)
     twice = any(row["against"] == AGAINST[1] for row in rows)
-    x: Spec = {
-        "type": "quantitative",
-        "title": "Change in percentage points: left is lower than before, right is higher",
-        "scale": {"domain": _domain([row[key] for row in rows for key in ("low", "high")], 1.0), "nice": True},
-        "axis": {"format": "+~f", "tickCount": 5 if narrow else 8},
+    common: Spec = {
+        "y": _rows(labels, narrow=narrow),
+        "color": colours("trend", TRENDS, (WORSE, SAME, BETTER)),
+        "tooltip": {"field": "figures", "type": "nominal"},
     }
-    if narrow:
-        x["title"] = "Change in percentage points"
-    colour = {
-        "field": "trend",
-        "type": "nominal",
-        "scale": {"domain": list(TRENDS), "range": [WORSE, SAME, BETTER]},
-        "legend": None,
-    }
-    common: Spec = {"y": _rows(labels, narrow=narrow), "color": colour, "tooltip": {"field": "figures", "type": "nominal"}}
     if twice:
-        common["yOffset"] = {"field": "against", "type": "nominal", "sort": list(AGAINST)}
-        common["opacity"] = {
-            "field": "against",
-            "type": "nominal",
-            "scale": {"domain": list(AGAINST), "range": [1, 0.55]},
-            "legend": {"title": "Compared with", "symbolFillColor": INK, "symbolStrokeColor": INK},
-        }
-    shape = {"field": "trend", "type": "nominal", "scale": {"domain": list(TRENDS), "range": _TREND_SHAPES}}
-    layers: list[Spec] = [
-        {"data": {"values": [{}]}, "mark": {"type": "rule", "color": INK, "strokeWidth": 1.25}, "encoding": {"x": {"datum": 0}}},
-        {
-            "data": {"values": rows},
-            "mark": {"type": "rule", "strokeWidth": 2.5, "strokeCap": "round"},
-            "encoding": {**common, "x": {**x, "field": "low"}, "x2": {"field": "high"}},
-        },
-        {
-            "data": {"values": rows},
-            "mark": {"type": "point", "filled": True, "size": 75, "opacity": 1},
-            "encoding": {**common, "x": {**x, "field": "value"}, "shape": {**shape, "legend": None}},
-        },
-    ]
-    if narrow:
-        layers.append(_label_layer(labels))
-    return _framed(layers, description, (44 if narrow else 26) if not twice else (48 if narrow else 32))
+        common |= _two_lanes()
+    shape = colours("trend", TRENDS, ("triangle-left", "circle", "triangle-right"))
+    x = _change_axis(rows, narrow=narrow)
+    zero = {
+        "data": {"values": [{"zero": 0}]},
+        "mark": {"type": "rule", "color": INK, "strokeWidth": 1.25},
+        "encoding": {"x": {**x, "field": "zero"}},
+    }
+    layers = [zero, *_dots_and_intervals(rows, x, common, shape)]
+    return _framed(layers, labels, description, step=38 if twice else 26, narrow=narrow)
 
 
-_TREND_SHAPES = ["triangle-left", "circle", "triangle-right"]
+def _share_rows(comparisons: Sequence[Comparison], labels: Sequence[str]) -> list[Spec]:
+    rows = []
+    for label, comparison in zip(labels, comparisons, strict=True):
+        for moment, given in zip(MOMENTS, (comparison.before, comparison.after), strict=True):
+            rows.append(_share_row(label, moment, given))
+    return [row for row in rows if _drawable(row)]
 
 
 def _share_row(label: str, moment: str, given: Share) -> Spec:
-    return {
-        "label": label,
-        "moment": moment,
-        "value": 100 * given.value,
-        "low": 100 * given.low,
-        "high": 100 * given.high,
-        "figures": f"{moment}: {figures.share(given)}",
-    }
+    row = {"label": label, "moment": moment, "figures": f"{label}, {moment}: {figures.share(given)}"}
+    return row | _interval(given.value, given.low, given.high)
 
 
 def shares_chart(comparisons: Sequence[Comparison], description: str, *, narrow: bool = False) -> Spec:
-    """The share before (open square) and after (full circle) of each comparison, with 95% intervals."""
-    labels = _labels(comparisons)
-    rows = []
-    for label, comparison in zip(labels, comparisons, strict=True):
-        rows += [_share_row(label, "before", comparison.before), _share_row(label, "after", comparison.after)]
-    moments = ["before", "after"]
+    """The share before (square) and after (circle) of each comparison, with 95% intervals."""
+    labels = _labels(comparisons, narrow=narrow)
+    narrow = narrow or _too_long(labels)
+    legend = {"symbolType": "circle", "symbolStrokeWidth": 0, "symbolSize": 90}
     common: Spec = {
         "y": _rows(labels, narrow=narrow),
-        "yOffset": {"field": "moment", "type": "nominal", "sort": moments},
-        "color": {
-            "field": "moment",
-            "type": "nominal",
-            "scale": {"domain": moments, "range": [SAME, "var(--accent)"]},
-            "legend": {"symbolType": "circle", "symbolStrokeWidth": 0, "symbolSize": 90},
-        },
+        "yOffset": {"field": "moment", "type": "nominal", "sort": list(MOMENTS)},
+        "color": colours("moment", MOMENTS, (SAME, ACCENT), legend),
         "tooltip": {"field": "figures", "type": "nominal"},
     }
     x: Spec = {
@@ -223,113 +240,7 @@ def shares_chart(comparisons: Sequence[Comparison], description: str, *, narrow:
         "scale": {"domain": [0, 100]},
         "axis": {"tickCount": 5},
     }
-    shape = {
-        "field": "moment",
-        "type": "nominal",
-        "scale": {"domain": moments, "range": ["square", "circle"]},
-        "legend": None,
-    }
-    layers: list[Spec] = [
-        {
-            "data": {"values": rows},
-            "mark": {"type": "rule", "strokeWidth": 2.5, "strokeCap": "round"},
-            "encoding": {**common, "x": {**x, "field": "low"}, "x2": {"field": "high"}},
-        },
-        {
-            "data": {"values": rows},
-            "mark": {"type": "point", "filled": True, "size": 80, "opacity": 1},
-            "encoding": {**common, "x": {**x, "field": "value"}, "shape": shape},
-        },
-    ]
-    if narrow:
-        layers.append(_label_layer(labels))
-    return _framed(layers, description, 50 if narrow else 40)
-
-
-def _spectrum_rows(matrix: MatrixMeasures) -> list[Spec]:
-    series = (("before the restraint", matrix.singular_values_solved), ("as applied", matrix.singular_values))
-    rows = []
-    for name, values in series:
-        floor = _NOISE * max(values, default=0.0)
-        rows += [
-            {"rank": rank, "value": value, "series": name, "figures": f"{name}, no. {rank}: {figures.number(value)}"}
-            for rank, value in enumerate(values, 1)
-            if math.isfinite(value) and value > floor
-        ]
-    return rows
-
-
-def spectrum_domain(matrices: Sequence[MatrixMeasures]) -> list[float]:
-    """The values that every spectrum must have room for, [low, high], so that the small charts compare."""
-    shown = [row["value"] for matrix in matrices for row in _spectrum_rows(matrix)]
-    shown += [matrix.sigma_max_base for matrix in matrices if _drawable(matrix.sigma_max_base)]
-    if not shown:
-        return [0.1, 1.0]
-    return [min(shown) / 1.3, max(shown) * 1.8]
-
-
-def _drawable(value: float) -> bool:
-    return math.isfinite(value) and value > 0
-
-
-def spectrum_chart(matrix: MatrixMeasures, domain: Sequence[float], description: str) -> Spec:
-    """The singular values of one change, before and after the restraint, under the line of the base's largest."""
-    x = {
-        "field": "rank",
-        "type": "quantitative",
-        "title": "singular values, largest first",
-        "scale": {"nice": False, "zero": False, "padding": 10},
-        "axis": {"tickMinStep": 1, "format": "d", "grid": False, "tickCount": 5},
-    }
-    y = {
-        "field": "value",
-        "type": "quantitative",
-        "title": None,
-        "scale": {"type": "log", "domain": list(domain), "nice": False},
-        "axis": {"tickCount": 4, "format": "~g"},
-    }
-    series = ["before the restraint", "as applied"]
-    encoding: Spec = {
-        "x": x,
-        "y": y,
-        "color": {
-            "field": "series",
-            "type": "nominal",
-            "scale": {"domain": series, "range": [SAME, "var(--accent)"]},
-            "legend": None,
-        },
-        "tooltip": {"field": "figures", "type": "nominal"},
-    }
-    shape = {
-        "field": "series",
-        "type": "nominal",
-        "scale": {"domain": series, "range": ["square", "circle"]},
-        "legend": None,
-    }
-    points: Spec = {"mark": {"type": "point", "size": 42, "strokeWidth": 1.5}, "encoding": {**encoding, "shape": shape}}
-    layers: list[Spec] = [
-        {"mark": {"type": "line", "strokeWidth": 1.25, "opacity": 0.6}, "encoding": encoding},
-        {**points, "transform": [{"filter": {"field": "series", "equal": series[0]}}]},
-        {
-            "mark": {**points["mark"], "filled": True, "opacity": 1},
-            "encoding": points["encoding"],
-            "transform": [{"filter": {"field": "series", "equal": series[1]}}],
-        },
-    ]
-    if _drawable(matrix.sigma_max_base):
-        layers.append(
-            {
-                "data": {"values": [{"value": matrix.sigma_max_base}]},
-                "mark": {"type": "rule", "color": WORSE, "strokeDash": [6, 4], "strokeWidth": 1.75},
-                "encoding": {"y": y},
-            }
-        )
-    return {
-        "description": description,
-        "width": "container",
-        "height": 170,
-        "autosize": {"type": "fit-x", "contains": "padding"},
-        "data": {"values": _spectrum_rows(matrix)},
-        "layer": layers,
-        "config": _config(),
-    }
+    # With the legend of the colours the shapes join in: one legend shows both.
+    shape = colours("moment", MOMENTS, ("square", "circle"), {**legend, "symbolType": None})
+    layers = _dots_and_intervals(_share_rows(comparisons, labels), x, common, shape)
+    return _framed(layers, labels, description, step=44, narrow=narrow)

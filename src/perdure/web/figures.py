@@ -55,11 +55,12 @@ def share_interval(given: Share) -> str:
 
 
 def points(value: float) -> str:
-    """A difference of shares in percentage points, signed, such as "−0.2"."""
+    """A difference of shares in percentage points, signed, such as "−0.2"; a small one as "−0.04"."""
     if not math.isfinite(value):
         return "unknown"
-    rounded = round(100 * value, 1)
-    return "0.0" if rounded == 0 else _signed(f"{rounded:+.1f}")
+    digits = 1 if round(100 * value, 1) else 2
+    rounded = round(100 * value, digits)
+    return _signed(f"{rounded:+.{digits}f}") if rounded else "0.0"
 
 
 def difference_interval(given: Difference) -> str:
@@ -94,10 +95,15 @@ def ratio(value: float) -> str:
     return f"{TIMES}{number(value)}"
 
 
+def perplexity(value: float) -> str:
+    """A perplexity, such as "18.42"."""
+    return _signed(f"{value:.2f}") if math.isfinite(value) and abs(value) < 1000 else number(value)
+
+
 def language_interval(given: LanguageMeasures) -> str:
-    """The interval of the perplexity ratio with its n, such as "1.001 to 1.007; n = 64 passages"."""
+    """The interval of the perplexity ratio with its n, such as "1.001–1.007; n = 64 passages"."""
     low, high = (ratio(value).removeprefix(TIMES) for value in (given.ratio_low, given.ratio_high))
-    return f"{low} to {high}; {sample(given.passages)} passages"
+    return f"{low}{RANGE}{high}; {sample(given.passages)} passages"
 
 
 def size(count: int) -> str:
@@ -114,7 +120,7 @@ def duration(seconds: float) -> str:
     """A time, such as "8.4 s" or "2 min 05 s"."""
     if not math.isfinite(seconds):
         return "unknown"
-    if seconds < 60:
+    if round(seconds, 1) < 60:
         return _signed(f"{seconds:.1f}{SPACE}s")
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:

@@ -1,10 +1,12 @@
 """The first screen of a report: what was asked, the verdict, and the figures that a decision needs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from perdure.measuring.report import Comparison, LanguageMeasures, Report, RetentionMeasures, Verdict
 from perdure.web import figures
+from perdure.web.visible import clip
 
 FREE = "free generation"
 WORDS = {"pass": "Pass", "fail": "Fail", "inconclusive": "Inconclusive"}
@@ -23,10 +25,11 @@ class Figure:
 
 @dataclass(frozen=True)
 class Headline:
-    """The title, the verdict in a word and in a sentence, reasons where it is not a pass, and the figures."""
+    """What was asked of which model, against what, the verdict, reasons where it is not a pass, and the figures."""
 
-    title: str
+    asked: str
     model: str
+    against: str
     verdict: str
     word: str
     sentence: str
@@ -38,8 +41,9 @@ def headline(report: Report) -> Headline:
     """What stands on the first screen, from whatever parts the report has."""
     doubts = [verdict for verdict in report.verdicts if verdict.verdict == report.verdict != "pass"]
     return Headline(
-        title=_title(report),
+        asked=_asked(report),
         model=short_model(report.model),
+        against="the original model" if report.parent == report.base else f"version {clip(report.parent, 20)}",
         verdict=report.verdict if report.verdict in WORDS else "inconclusive",
         word=WORDS.get(report.verdict, report.verdict),
         sentence=verdict_sentence(report.verdicts),
@@ -53,13 +57,18 @@ def short_model(model: str) -> str:
     return model.replace("\\", "/").rstrip("/").rpartition("/")[2] or model
 
 
-def _title(report: Report) -> str:
-    listed = report.request.get("facts")
-    asked = report.edits.facts if report.edits else len(listed) if isinstance(listed, list | tuple) else 0
-    model = short_model(report.model)
-    if asked:
-        return f"{figures.counted(asked, 'fact')} to teach {model}"
-    return f"A change to {model}"
+def _asked(report: Report) -> str:
+    """What was asked, to be followed by the name of the model."""
+    asked = report.edits.facts if report.edits else _count(report.request.get("facts"))
+    return f"{figures.counted(asked, 'fact')} to teach" if asked else "A change to"
+
+
+def _count(facts: Any) -> int:
+    """How many facts a request names: it lists them, or says their count."""
+    if isinstance(facts, Mapping):
+        count = facts.get("count")
+        return count if isinstance(count, int) else 0
+    return len(facts) if isinstance(facts, list | tuple) else 0
 
 
 def verdict_sentence(verdicts: Sequence[Verdict]) -> str:
@@ -97,7 +106,7 @@ def choose(comparisons: Sequence[Comparison], kind: str) -> Comparison | None:
     of_kind = [comparison for comparison in comparisons if kind in comparison.name.split(".")]
     free = [comparison for comparison in of_kind if comparison.how == FREE]
     other = [comparison for comparison in of_kind if comparison.how == "probability"]
-    return (free or other or [None])[0]
+    return next(iter(free + other), None)
 
 
 def _before(comparison: Comparison) -> str:

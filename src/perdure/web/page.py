@@ -10,7 +10,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from perdure.web import figures
-from perdure.web.visible import clip, json_for_script, one_line, visible
+from perdure.web.visible import capital, clip, json_for_script, one_line, visible
 
 _SCRIPTS = ("vendor/vega.min.js", "vendor/vega-lite.min.js", "vendor/vega-embed.min.js", "report.js")
 _STYLE = "report.css"
@@ -78,6 +78,7 @@ def environment() -> Environment:
         keep_trailing_newline=True,
     )
     made.filters |= {
+        "capital": capital,
         "clip": clip,
         "counted": figures.counted,
         "difference": figures.difference,
@@ -87,6 +88,7 @@ def environment() -> Environment:
         "number": figures.number,
         "one_line": one_line,
         "percent": figures.percent,
+        "perplexity": figures.perplexity,
         "points": figures.points,
         "ratio": figures.ratio,
         "share": figures.share,

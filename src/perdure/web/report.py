@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from perdure.measuring.report import Comparison, MatrixMeasures, Report
-from perdure.web import charts, sentences
-from perdure.web.cases import Listing, examples, listing
+from perdure.web import charts, sentences, spectra
+from perdure.web.cases import TEXT_LIMIT, Listing, examples, listing
 from perdure.web.headline import headline
 from perdure.web.page import render
 
 # More than a person reads; the report's data holds all of them.
-FACT_LIMIT = 300
-LOST_LIMIT = 200
+FACT_LIMIT = 200
+LOST_LIMIT = 150
 MATRIX_LIMIT = 64
 SPECTRUM_LIMIT = 12
 TEACHER_FORCED = "teacher-forced"
@@ -49,12 +49,13 @@ def render_report(report: Report) -> str:
         examples=examples(edits.cases) if edits else (),
         facts=facts[:FACT_LIMIT],
         facts_left_out=max(0, len(facts) - FACT_LIMIT),
-        settings=flatten({key: value for key, value in report.request.items() if key != "facts"}),
+        settings=_settings(report),
         shares=_shares(edits.comparisons) if edits else None,
         taught=listing(edits.cases, neighbours=False) if edits else _NOTHING,
         neighbours=listing(edits.cases, neighbours=True) if edits else _NOTHING,
         changes=_changes(report),
         kept=_kept(report),
+        text_limit=TEXT_LIMIT,
         lost_limit=LOST_LIMIT,
         matrices=_most_changed(report.matrices)[:MATRIX_LIMIT],
         spectra=_spectra(report.matrices),
@@ -65,7 +66,7 @@ def render_report(report: Report) -> str:
     )
 
 
-_NOTHING = Listing((), 0, 0)
+_NOTHING = Listing()
 
 
 def _asked_facts(report: Report) -> list[AskedFact]:
@@ -77,10 +78,18 @@ def _asked_facts(report: Report) -> list[AskedFact]:
     return [AskedFact(case.prompt, None, case.expected or "") for case in cases if case.kind == "prompt"]
 
 
+def _settings(report: Report) -> list[tuple[str, str]]:
+    """The request as rows, without the facts where it lists them: they have their own table."""
+    given = {key: value for key, value in report.request.items() if key != "facts" or isinstance(value, Mapping)}
+    return flatten(given)
+
+
 def _asked_fact(row: Mapping[str, Any]) -> AskedFact:
     old = row.get("target_true")
     return AskedFact(
-        str(row.get("prompt", row.get("subject", ""))), None if old is None else str(old), str(row.get("target_new", ""))
+        str(row.get("prompt", row.get("subject", ""))),
+        None if old is None else str(old),
+        str(row.get("target_new", "")),
     )
 
 
@@ -134,11 +143,12 @@ def _most_changed(matrices: Sequence[MatrixMeasures]) -> list[MatrixMeasures]:
 
 
 def _spectra(matrices: Sequence[MatrixMeasures]) -> list[Chart]:
-    order = sorted(matrices, key=lambda matrix: -sentences.reach(matrix))[:SPECTRUM_LIMIT]
-    shown = [matrix for matrix in matrices if matrix in order and matrix.singular_values]
-    domain = charts.spectrum_domain(shown)
+    """A chart for each matrix whose change reaches furthest towards the base's largest singular value."""
+    order = sorted(range(len(matrices)), key=lambda place: (-sentences.reach(matrices[place]), place))
+    shown = [matrices[place] for place in sorted(order[:SPECTRUM_LIMIT]) if matrices[place].singular_values]
+    scale = spectra.common_scale(shown)
     found = []
     for place, matrix in enumerate(shown):
         says = sentences.spectrum(matrix)
-        found.append(Chart(f"chart-spectrum-{place}", matrix.name, says, charts.spectrum_chart(matrix, domain, says)))
+        found.append(Chart(f"chart-spectrum-{place}", matrix.name, says, spectra.spectrum_chart(matrix, scale, says)))
     return found

@@ -11,12 +11,12 @@ from perdure.web.charts import TRENDS, trend, worst_first
 from perdure.web.visible import one_line, visible
 
 _WAYS = {
-    "free generation": "The model writes its answer freely, as it would for a user, and the answer is searched for the "
-    "expected words. This is the strictest and most honest test.",
-    "probability": "The model is shown the new and the old answer and asked which it finds more likely. It can prefer the "
-    "right one and still write something else.",
-    "teacher-forced": "The model is given the right answer word by word and only has to agree with each next word. Such "
-    "figures are higher than what users see; they are here for comparison with published results.",
+    "free generation": "The model writes its answer freely, as it would for a user, and the answer is searched for "
+    "the expected words. This is the strictest and most honest test.",
+    "probability": "The model is shown the new and the old answer and asked which it finds more likely. It can "
+    "prefer the right one and still write something else.",
+    "teacher-forced": "The model is given the right answer word by word and only has to agree with each next word. "
+    "Such figures are higher than what users see; they are here for comparison with published results.",
     "log-likelihood": "The model chooses among fixed answers by how likely it finds each; it does not write one.",
 }
 
@@ -86,24 +86,27 @@ def spectrum(matrix: MatrixMeasures) -> str:
 
 
 def movement(matrices: Sequence[MatrixMeasures]) -> str:
-    """One plain sentence on what the movement of the weights means."""
+    """One or two plain sentences on what the movement of the weights means."""
     if not matrices:
         return ""
     over = sum(reach(matrix) >= 1 for matrix in matrices)
     most = max(map(reach, matrices))
-    held = sum(matrix.sigma_max_delta < 0.999 * matrix.sigma_max_solved for matrix in matrices)
-    where = "the changed matrix" if len(matrices) == 1 else f"all {len(matrices)} changed matrices"
     if over:
-        first = (
-            f"In {figures.whole(over)} of {figures.counted(len(matrices), 'changed matrix', 'changed matrices')} the change "
-            f"is as strong as the strongest direction of the original or stronger (up to {figures.ratio(most)}): "
-            "earlier knowledge is at risk there"
+        return (
+            f"In {figures.whole(over)} of {figures.counted(len(matrices), 'changed matrix', 'changed matrices')} the "
+            f"change is at least as strong as the strongest direction of the original (up to {figures.ratio(most)}): "
+            f"there it can crowd out what the model knew. {_held(matrices)}"
         )
-    else:
-        first = (
-            f"In {where} the change stays weaker than the strongest direction of the original "
-            f"(at most {100 * most:.0f}% of it), so it does not drown what the model knew"
-        )
-    if held:
-        return f"{first}; the restraint had to hold back {figures.whole(held)} of {figures.whole(len(matrices))}."
-    return f"{first}; the restraint had nothing to hold back."
+    where = "the changed matrix" if len(matrices) == 1 else f"all {len(matrices)} changed matrices"
+    return (
+        f"In {where} the change stays weaker than the strongest direction of the original "
+        f"(at most {figures.percent(most, 100)} of it), so it does not drown what the model knew. {_held(matrices)}"
+    )
+
+
+def _held(matrices: Sequence[MatrixMeasures]) -> str:
+    """What the restraint did; a contraction below a thousandth is rounding."""
+    held = sum(matrix.sigma_max_delta < 0.999 * matrix.sigma_max_solved for matrix in matrices)
+    if not held:
+        return "The restraint had nothing to hold back."
+    return f"The restraint held back {figures.whole(held)} of {figures.whole(len(matrices))}."

@@ -34,9 +34,23 @@ def clip(text: str, limit: int) -> str:
     return f"{head[:cut] if cut > limit // 2 else head}…"
 
 
+def squeeze(text: str, limit: int) -> str:
+    """At most `limit` characters of the text, with an ellipsis in the middle: names often differ at their ends."""
+    if len(text) <= limit:
+        return text
+    tail = (limit - 1) * 2 // 5
+    return f"{text[: limit - 1 - tail].rstrip()}…{text[-tail:].lstrip()}"
+
+
 def one_line(text: str) -> str:
     """The text with every run of white space as one blank."""
     return " ".join(text.split())
+
+
+def capital(text: str) -> str:
+    """The text with a capital first letter, unless its first word is a name such as "lm-eval"."""
+    first = text.split(" ", 1)[0].rstrip(":,")
+    return text[:1].upper() + text[1:] if first.isalpha() and first.islower() else text
 
 
 def json_for_script(data: Any) -> str:

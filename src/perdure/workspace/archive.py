@@ -107,6 +107,7 @@ class Archive(Contents):
             raise WorkspaceError(f"{self.folder}: its creation did not finish. Create it again")
         if found < 1:
             raise IntegrityError(f"{self.folder}: {FILE_NAME} is empty; restore it from a backup")
+        self._database.check_tables()
 
     def _sweep(self) -> None:
         # Only when nobody writes: a writer's temporary files are not left-overs.
@@ -258,7 +259,7 @@ class Archive(Contents):
         """
         actor, alias = checked_actor(actor), aliases.checked_alias(alias)
         with self._writing("rollback", actor):
-            target = self._find("t.id = ?", aliases.rollback_target(self._database.connection(), alias))[0]
+            target = self._by_id(aliases.rollback_target(self._database.connection(), alias))
             self.side_files(target)
             self.tensors(target)
             reach(Point.ROLLBACK_TARGET_VERIFIED)
@@ -270,7 +271,7 @@ class Archive(Contents):
     def aliases(self) -> dict[str, Version]:
         """What each alias holds now."""
         heads = aliases.heads(self._checked())
-        return {alias: self._find("t.id = ?", held)[0] for alias, held in sorted(heads.items())}
+        return {alias: self._by_id(held) for alias, held in sorted(heads.items())}
 
     @translated("reading the aliases")
     def alias_history(self, alias: str) -> list[AliasMove]:
@@ -278,7 +279,7 @@ class Archive(Contents):
         return aliases.moves(self._checked(), alias)
 
     def _moved(self, alias: str, held: str | None, expected: Version | Literal["any"] | None) -> str:
-        now = self._find("t.id = ?", held)[0].name if held else "nothing"
+        now = self._by_id(held).name if held else "nothing"
         thought = expected.name if isinstance(expected, Version) else "nothing"
         return f"{alias!r} holds {now}, not {thought} as expected: it was moved meanwhile. Look at it and repeat"
 

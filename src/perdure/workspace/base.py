@@ -8,12 +8,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from perdure.errors import PerdureError, WorkspaceError
+from perdure.errors import IntegrityError, PerdureError, WorkspaceError
 from perdure.workspace import decisions, ledger, verify
 from perdure.workspace.database import Database, DiskError, DiskFullError, translated
 from perdure.workspace.lock import WriterLock, drop_ballast, keep_ballast
 from perdure.workspace.objects import ObjectStore
-from perdure.workspace.records import Version
+from perdure.workspace.records import BASE, CANDIDATE, Version
 
 
 class Base:
@@ -72,19 +72,28 @@ class Base:
         ledger.check_complete(connection)
         return connection
 
-    def _find(self, where: str, *parameters: Any) -> list[Version]:
+    def _find(self, where: str = "1", *parameters: Any) -> list[Version]:
         connection = self._database.connection()
         rows = ledger.governed_rows(connection, "versions", where, parameters)
-        return [self._version(connection, row) for row in rows]
+        standings = decisions.standings(connection) if rows else {}
+        return [self._version(row, standings) for row in rows]
 
-    def _version(self, connection: sqlite3.Connection, row: Mapping[str, Any]) -> Version:
+    def _by_id(self, name: str) -> Version:
+        """The version of an id that another row names."""
+        found = self._find("t.id = ?", name)
+        if len(found) != 1:
+            raise IntegrityError(f"the database names version {name[:12]}… and does not have it; run verify")
+        return found[0]
+
+    def _version(self, row: Mapping[str, Any], standings: Mapping[str, str]) -> Version:
+        status = standings.get(row["id"], CANDIDATE)
         return Version(
             number=row["number"],
             id=row["id"],
             parent=row["parent"],
             requester=row["requester"],
             created=row["time"],
-            status=decisions.status(connection, row["id"], row["number"]),
+            status=BASE if status == CANDIDATE and row["number"] == 0 else status,
             read_manifest=partial(verify.stored_manifest, self._store, row["number"], row["id"], row["parent"]),
         )
 

@@ -31,7 +31,7 @@ from perdure.workspace.objects import Pack, StoredObject, TensorReader
 from perdure.workspace.records import StorageReport, Version
 
 OWN_FOLDERS = ("objects", "tmp", "quarantine")
-_NUMBER = re.compile(r"v(0|[1-9][0-9]{0,8})")
+_NUMBER = re.compile(r"v[0-9]+", re.ASCII)
 _PREFIX = re.compile(r"[0-9a-f]{6,64}")
 
 
@@ -41,8 +41,8 @@ class Contents(Base):
     @translated("reading the versions")
     def versions(self) -> list[Version]:
         """Every version, oldest first."""
-        connection = self._checked()
-        return [self._version(connection, row) for row in ledger.governed_rows(connection, "versions")]
+        self._checked()
+        return self._find()
 
     @translated("looking up a version")
     def version(self, ref: str) -> Version:
@@ -51,21 +51,18 @@ class Contents(Base):
         Raises:
             UnknownNameError: Nothing has that name, or more than one id starts so.
         """
-        connection = self._checked()
-        heads = aliases.heads(connection)
+        heads = aliases.heads(self._checked())
+        known = self._find()
         if ref in heads:
-            found = self._find("t.id = ?", heads[ref])
+            found = [self._by_id(heads[ref])]
         elif ref == "latest":
-            found = self._find("t.number = (SELECT MAX(number) FROM versions)")
-        elif match := _NUMBER.fullmatch(ref):
-            found = self._find("t.number = ?", int(match[1]))
-        elif _PREFIX.fullmatch(ref):
-            found = self._find("substr(t.id, 1, ?) = ?", len(ref), ref)
+            found = known[-1:]
+        elif _NUMBER.fullmatch(ref):
+            found = [version for version in known if version.name == ref]
         else:
-            found = []
+            found = [version for version in known if _PREFIX.fullmatch(ref) and version.id.startswith(ref)]
         if len(found) != 1:
-            names = [f"v{row['number']}" for row in connection.execute("SELECT number FROM versions")]
-            raise UnknownNameError("version", ref, [*names, *heads])
+            raise UnknownNameError("version", ref, [*(version.name for version in known), *heads])
         return found[0]
 
     @translated("reading the lineage")
@@ -126,7 +123,7 @@ class Contents(Base):
             return same[0]
         with self._database.transaction() as connection:
             self._enter_version(connection, stored, made, parent=parent.id, actor=actor)
-        return self._find("t.id = ?", stored.hash)[0]
+        return self._by_id(stored.hash)
 
     def _enter_version(
         self,

@@ -8,7 +8,7 @@ import os
 import re
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -146,6 +146,16 @@ class Database:
         """The schema number that the file carries; 0 for an empty file."""
         return int(self.connection().execute("PRAGMA user_version").fetchone()[0])
 
+    def check_tables(self) -> None:
+        """Check that the tables are those of this schema; their rules are left to verification.
+
+        Raises:
+            IntegrityError: One is missing or altered.
+        """
+        problems = altered(self.connection(), _TABLES)
+        if problems:
+            raise IntegrityError(f"{'; '.join(problems)}. {FILE_NAME} is damaged; restore it from a backup")
+
     def close(self) -> None:
         """Close every connection that this process opened."""
         if getattr(self._local, "process", None) in (None, os.getpid()):
@@ -170,9 +180,15 @@ def check_file(connection: sqlite3.Connection) -> list[str]:
         f"database: a row of {row[0]} refers to a row of {row[2]} that does not exist"
         for row in connection.execute("PRAGMA foreign_key_check")
     ]
+    return problems + altered(connection, STATEMENTS)
+
+
+def altered(connection: sqlite3.Connection, statements: Mapping[str, str]) -> list[str]:
+    """Which tables and rules are missing, altered or too many, in plain words."""
     query = "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"
     present = {row["name"]: row["sql"] for row in connection.execute(query)}
-    for name, statement in STATEMENTS.items():
+    problems = []
+    for name, statement in statements.items():
         if name not in present:
             problems.append(f"database: {name} is missing; its rule no longer holds")
         elif present[name] != statement:

@@ -12,7 +12,7 @@ from perdure.content import write_atomic
 from perdure.deltas import Delta
 from perdure.editing.method import Progress
 from perdure.editing.statistics import Moments
-from perdure.errors import IntegrityError, WorkspaceError
+from perdure.errors import IntegrityError, RefusedError, WorkspaceError
 from perdure.governance import Policy, default_policy_text, read_policy
 from perdure.measuring.report import Report
 from perdure.models import Checkpoint, build, resolve
@@ -67,6 +67,14 @@ class Workspace:
         progress("copying the model", 1, 3)
         archive = Archive.create(Path(folder), checkpoint, actor=actor or current_user(), source=str(model))
         write_atomic(archive.folder / _POLICY, default_policy_text().encode())
+        # The base is what serves today: a first rollback must have somewhere to go.
+        archive.promote(
+            archive.version("v0"),
+            "production",
+            actor=actor or current_user(),
+            policy=read_policy(archive.folder / _POLICY).digest,
+            expected=None,
+        )
         progress("copying the model", 3, 3)
         return cls(archive, progress=progress)
 
@@ -198,9 +206,24 @@ class Workspace:
                 (Path(scratch) / name).write_bytes(data)
             yield Path(scratch)
 
-    def measure(self, ref: "str | Version", *, tasks: Sequence[str] = (), actor: str = "") -> Report:
-        """The report of a version against its parent and its base, kept with the version."""
-        return measure_version(self, self.version(ref), tasks=tasks, actor=actor or current_user())
+    def measure(
+        self,
+        ref: "str | Version",
+        *,
+        tasks: Sequence[str] = (),
+        task_folder: Path | None = None,
+        actor: str = "",
+    ) -> Report:
+        """The report of a version against its parent and its base, kept with the version.
+
+        Args:
+            ref: The version.
+            tasks: lm-eval tasks to run as well.
+            task_folder: A folder of lm-eval task files; without one, those that come with lm-eval.
+            actor: Who asks for it.
+        """
+        who = actor or current_user()
+        return measure_version(self, self.version(ref), tasks=tasks, task_folder=task_folder, actor=who)
 
     def report(self, ref: "str | Version") -> Report | None:
         """The latest report of a version; None if it was never measured."""
@@ -219,7 +242,10 @@ class Workspace:
         report = self.report(version)
         if report is None:
             raise WorkspaceError(f"{version.name} has no report; run perdure measure {version.name} first")
-        digest = self.archive.report_digest(version)
+        if report.verdict == "fail":
+            failed = "; ".join(f"{gate.gate}: {gate.reason}" for gate in report.verdicts if gate.verdict == "fail")
+            raise RefusedError(f"{version.name} fails its gates ({failed}) and cannot be approved")
+        digest = self.archive.report_digest(version) or ""
         self.archive.approve(version, report=digest, policy=self.policy.digest, actor=actor, comment=comment)
 
     def reject(self, ref: "str | Version", *, actor: str, reason: str) -> None:

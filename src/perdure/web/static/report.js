@@ -6,6 +6,7 @@
     actions: false,
     ast: true,
     defaultStyle: false,
+    logLevel: 1, // errors only
     mode: "vega-lite",
     renderer: "svg",
     tooltip: { disableDefaultStyle: true },

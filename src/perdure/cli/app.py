@@ -1,0 +1,64 @@
+"""The program `perdure`: its commands, its exit codes, its start.
+
+Exit codes: 0 done; 1 failed; 2 wrong use or setting; 3 bad requests; 4 model not usable; 5 workspace not
+usable; 6 refused by a rule; 7 damaged data; 130 interrupted.
+"""
+
+import os
+import sys
+
+import typer
+
+from perdure.cli import ask, change, create, decide, demo, look, methods, models, records
+from perdure.cli.console import err, fail
+from perdure.errors import PerdureError
+
+app = typer.Typer(
+    name="perdure",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done, 1 failed, 2 wrong use, 3 bad requests, 4 model, 5 workspace, 6 refused, "
+    "7 damaged data, 130 interrupted.",
+)
+for group in (create, change, look, ask, decide, records, methods, models, demo):
+    group.add_to(app)
+
+
+@app.callback()
+def settings(
+    threads: int = typer.Option(
+        0, "--threads", envvar="PERDURE_THREADS", min=0, help="CPU threads; 0 takes one per physical core."
+    ),
+) -> None:
+    """Update a foundation model without making it forget.
+
+    Every change is measured, restrained, approved and undoable.
+    """
+    # Threads that spin while they wait make a forward pass several times slower on a small shared machine.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    if threads:
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+
+
+def main() -> None:
+    """Run the program and turn errors into exit codes."""
+    try:
+        app()
+    except PerdureError as error:
+        sys.exit(fail(error))
+    except KeyboardInterrupt:
+        err.print("interrupted: versions, aliases and ledger are as they were; run the same command to go on")
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

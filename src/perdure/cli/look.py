@@ -1,0 +1,222 @@
+"""perdure measure, report, show, versions, diff."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from perdure.cli.console import out, percent, points, say, say_json, table
+from perdure.cli.options import Actor, AsJson, Device, Folder, opened
+from perdure.errors import WorkspaceError
+
+if TYPE_CHECKING:
+    from perdure.measuring.report import Comparison, Report
+
+_MARK = {"pass": "[green]pass[/]", "fail": "[bold red]FAIL[/]", "inconclusive": "[yellow]inconclusive[/]"}
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    for command in (measure, report, diff, show, versions):
+        app.command(rich_help_panel="Look")(command)
+
+
+def measure(
+    version: Annotated[str, typer.Argument(help="A version, such as v1 or production.")],
+    tasks: Annotated[list[str] | None, typer.Option("--task", help="An lm-eval task to run as well.")] = None,
+    task_folder: Annotated[Path | None, typer.Option(help="A folder of lm-eval task files of your own.")] = None,
+    workspace: Folder = Path(),
+    actor: Actor = "",
+    device: Device = "cpu",
+    json: AsJson = False,
+) -> None:
+    """Measure a version against its parent and the base, and keep the report.
+
+    Models that were measured before are not run again.
+
+    Examples:
+
+        perdure measure v1
+
+        perdure measure v1 --task hellaswag
+    """
+    with opened(workspace, quiet=json, device=device) as shop:
+        found = shop.measure(version, tasks=tasks or (), task_folder=task_folder, actor=actor)
+    if json:
+        say_json(found.model_dump(mode="json"))
+        return
+    say_report(found)
+
+
+def report(
+    version: Annotated[str, typer.Argument(help="A measured version.")],
+    file: Annotated[Path | None, typer.Option("--out", "-o", help="The page.", show_default="VERSION.html")] = None,
+    workspace: Folder = Path(),
+    json: AsJson = False,
+) -> None:
+    """Write the report of a version as one HTML page that needs no network.
+
+    Example: perdure report v1
+    """
+    from perdure.content import write_atomic
+
+    with opened(workspace, quiet=True) as shop:
+        name = shop.version(version).name
+        found = shop.report(version)
+    if found is None:
+        raise WorkspaceError(f"{name} has no report; run perdure measure {name} first")
+    if json:
+        say_json(found.model_dump(mode="json"))
+        return
+    from perdure.web.report import render_report
+
+    target = file or Path(f"{name}.html")
+    write_atomic(target, render_report(found).encode())
+    say(str(target))
+
+
+def show(
+    version: Annotated[str, typer.Argument(help="A version, an alias, or the start of an id.")],
+    workspace: Folder = Path(),
+    json: AsJson = False,
+) -> None:
+    """Show what a version is: parent, recipe, status, storage, facts."""
+    with opened(workspace, quiet=True) as shop:
+        found = shop.version(version)
+        storage = shop.archive.storage(found)
+        facts = shop.facts(found)
+        names = {other.id: other.name for other in shop.archive.versions()}
+    card = {
+        "version": found.name,
+        "id": found.id,
+        "parent": names.get(found.parent or ""),
+        "status": found.status,
+        "requested by": found.requester,
+        "created": found.created,
+        "bytes added": storage.added_bytes,
+        "bytes of the model": storage.model_bytes,
+        "recipe": found.manifest.recipe,
+        "facts": [{"prompt": fact.prompt, "target_new": fact.target_new, "source": fact.source} for fact in facts],
+    }
+    if json:
+        say_json(card)
+        return
+    table(found.name, ["", ""], [[name, str(value)] for name, value in card.items() if name != "facts"])
+    if facts:
+        rows = [[fact.prompt, fact.target_new, fact.source or ""] for fact in facts]
+        table("Facts asked for", ["prompt", "new answer", "from"], rows)
+
+
+def versions(workspace: Folder = Path(), json: AsJson = False) -> None:
+    """List all versions, what points to them, and what they were made with."""
+    with opened(workspace, quiet=True) as shop:
+        found = shop.archive.versions()
+        heads = shop.archive.aliases()
+    names = {version.id: version.name for version in found}
+    rows = []
+    for version in found:
+        recipe = version.manifest.recipe
+        made = f"{recipe['editor']} + {recipe['restraint']}" if "editor" in recipe else "base"
+        count = recipe.get("facts", {}).get("count", 0)
+        pointing = ", ".join(alias for alias, head in heads.items() if head.id == version.id)
+        parent = names.get(version.parent or "", "")
+        rows.append(
+            [version.name, parent, made, str(count), version.status, pointing, version.requester, version.id[:12]]
+        )
+    columns = ["version", "on", "made with", "facts", "status", "aliases", "requested by", "id"]
+    if json:
+        say_json([dict(zip(columns, row, strict=True)) for row in rows])
+        return
+    table("Versions", columns, rows)
+
+
+def diff(
+    first: Annotated[str, typer.Argument(help="A version, or a model folder, GGUF file or hub id.")],
+    second: Annotated[str, typer.Argument(help="Another one of the same architecture.")],
+    workspace: Folder = Path(),
+    json: AsJson = False,
+) -> None:
+    """Compare two versions, or any two checkpoints made elsewhere: learnt, forgotten, where weights moved.
+
+    Examples:
+
+        perdure diff v0 v2
+
+        perdure diff ./base-model ./fine-tuned-model
+    """
+    from perdure.cli.start import quieten
+    from perdure.workspace.differences import diff_checkpoints, diff_versions
+
+    quieten()
+    if Path(first).exists() or "/" in first:
+        found = diff_checkpoints(first, second)
+    else:
+        with opened(workspace, quiet=json) as shop:
+            found = diff_versions(shop, shop.version(first), shop.version(second))
+    if json:
+        say_json(found.model_dump(mode="json"))
+        return
+    say(f"{found.first} → {found.second}: {found.changed} of {found.tensors} tensors differ.")
+    rows = [
+        [
+            matrix.name,
+            _rank(matrix.rank),
+            f"{matrix.norm:.3g}",
+            percent(matrix.relative_norm),
+            f"{matrix.sigma_max:.3g}",
+        ]
+        for matrix in found.matrices
+    ]
+    if rows:
+        columns = ["tensor (largest moves first)", "rank", "‖ΔW‖", "of ‖W‖", "σ_max(ΔW)"]
+        table("Where the weights moved", columns, rows)
+    for title, lines in (("Learnt", found.learnt), ("Lost", found.lost)):
+        if lines:
+            table(title, ["question", found.first, found.second], [list(line) for line in lines])
+    if found.comparisons:
+        say_comparisons("What was kept", found.comparisons)
+    if found.note:
+        say(found.note, style="dim")
+
+
+def _rank(rank: int | None) -> str:
+    return "full" if rank is None else str(rank)
+
+
+def say_report(report: "Report") -> None:
+    """Print the short form of a report."""
+    if report.edits is not None:
+        say_comparisons("What was learnt", report.edits.comparisons)
+    if report.retention is not None:
+        say_comparisons("What was kept", (report.retention.overall, *report.retention.parts))
+    if report.harness:
+        say_comparisons("lm-eval", report.harness)
+    language = report.language
+    if language is not None:
+        interval = f"({language.ratio_low:.4f} to {language.ratio_high:.4f}, {language.passages} passages)"
+        say(
+            f"Perplexity {language.perplexity_before:.2f} → {language.perplexity_after:.2f}, "
+            f"×{language.ratio:.4f} {interval}"
+        )
+    for verdict in report.verdicts:
+        if verdict.verdict != "pass":
+            out.print(f"{_MARK[verdict.verdict]} ", end="")
+            say(f"{verdict.gate}: {verdict.reason}")
+    out.print(f"Gates: {_MARK[report.verdict]}")
+
+
+def say_comparisons(title: str, comparisons: "tuple[Comparison, ...]") -> None:
+    """Print measures before and after, with paired differences, intervals and n."""
+    rows = [
+        [
+            comparison.label,
+            comparison.how,
+            percent(comparison.before.value),
+            percent(comparison.after.value),
+            points(comparison.difference.value),
+            f"{points(comparison.difference.low)} to {points(comparison.difference.high)}",
+            str(comparison.difference.n),
+        ]
+        for comparison in comparisons
+    ]
+    table(title, ["measure", "judged by", "before", "after", "points", "95% interval", "n"], rows)

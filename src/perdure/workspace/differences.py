@@ -1,0 +1,163 @@
+"""What differs between two versions, or between any two checkpoints of one architecture."""
+
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict
+
+from perdure.deltas import Change, difference, largest_singular_value, singular_values
+from perdure.errors import ModelError
+from perdure.measuring import Outcomes, build_retention
+from perdure.measuring.report import Comparison
+from perdure.models import Checkpoint, resolve
+from perdure.workspace.measurements import known_outcomes
+from perdure.workspace.records import Version
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from perdure.workspace.workspace import Workspace
+
+_SHOWN = 20
+_RANK_LIMIT = 2048
+_NOISE = 1e-4  # singular values below this share of the largest are rounding
+
+
+class Move(BaseModel):
+    """How far one tensor moved.
+
+    Attributes:
+        name: The tensor's name.
+        rank: The numerical rank of the change; None for vectors, full rank, or very large matrices.
+        norm: ‖ΔW‖_F.
+        relative_norm: ‖ΔW‖_F / ‖W‖_F.
+        sigma_max: The largest singular value of the change.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    rank: int | None
+    norm: float
+    relative_norm: float
+    sigma_max: float
+
+
+class Diff(BaseModel):
+    """Two checkpoints compared.
+
+    Attributes:
+        first: The name of the first.
+        second: The name of the second.
+        tensors: How many tensors there are.
+        changed: How many differ.
+        matrices: The tensors that moved most, relative to their size.
+        learnt: (question, answer before, answer after) of the facts that the second was asked to learn.
+        lost: The same for retention items that were right before.
+        comparisons: Retention, where both were measured.
+        note: What to do for a fuller answer.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    first: str
+    second: str
+    tensors: int
+    changed: int
+    matrices: tuple[Move, ...]
+    learnt: tuple[tuple[str, str, str], ...] = ()
+    lost: tuple[tuple[str, str, str], ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
+    note: str = ""
+
+
+def diff_versions(shop: "Workspace", first: Version, second: Version) -> Diff:
+    """What was learnt and forgotten from `first` to `second`, and where the weights moved.
+
+    Nothing is run: measures are shown where both versions were measured before.
+    """
+    hashes = [{name: record.hash for name, record in version.manifest.tensors.items()} for version in (first, second)]
+    names = sorted(name for name, found in hashes[0].items() if hashes[1].get(name) != found)
+    moves = []
+    for name in names:
+        before, after = (shop.archive.tensors(version, [name])[name] for version in (first, second))
+        moves.append(_move(name, before, after))
+    old, new = known_outcomes(shop, first), known_outcomes(shop, second)
+    retention = build_retention(old, new) if old and new else None
+    unmeasured = " and ".join(v.name for v, found in ((first, old), (second, new)) if found is None)
+    return Diff(
+        first=first.name,
+        second=second.name,
+        tensors=len(hashes[0]),
+        changed=len(names),
+        matrices=_largest(moves),
+        learnt=tuple(_learnt(shop, first, second)),
+        lost=tuple(_lost(old, new)) if old and new else (),
+        comparisons=(retention.overall, *retention.parts) if retention else (),
+        note=f"Not measured: {unmeasured}. Run perdure measure for what was kept." if unmeasured else "",
+    )
+
+
+def diff_checkpoints(first: str, second: str) -> Diff:
+    """Where the weights moved between two checkpoints made by any tool, tensor by tensor.
+
+    Raises:
+        ModelError: They differ in tensor names, shapes or dtypes.
+    """
+    old, new = (Checkpoint.open(resolve(source)) for source in (first, second))
+    if old.entries.keys() != new.entries.keys():
+        odd = sorted(old.entries.keys() ^ new.entries.keys())
+        raise ModelError(f"{first} and {second} differ in {len(odd)} tensor names, for example {odd[0]}")
+    moves = []
+    for name in sorted(old.entries):
+        before, after = old.tensor(name), new.tensor(name)
+        if before.shape != after.shape:
+            raise ModelError(f"{name} has shape {tuple(before.shape)} in {first}, {tuple(after.shape)} in {second}")
+        if not before.equal(after.to(before.dtype)):
+            moves.append(_move(name, before, after.to(before.dtype)))
+    return Diff(first=first, second=second, tensors=len(old.entries), changed=len(moves), matrices=_largest(moves))
+
+
+def _move(name: str, before: "Tensor", after: "Tensor") -> Move:
+    change = difference({name: before}, {name: after}).changes[name]
+    norm = change.norm()
+    return Move(
+        name=name,
+        rank=_rank(change),
+        norm=norm,
+        relative_norm=norm / max(float(before.double().norm()), 1e-30),
+        sigma_max=largest_singular_value(change.value(), tolerance=1e-5) if len(change.shape) == 2 else norm,
+    )
+
+
+def _rank(change: Change) -> int | None:
+    if len(change.shape) != 2 or min(change.shape) > _RANK_LIMIT:
+        return None
+    values = singular_values(change)
+    rank = int((values > _NOISE * values[0]).sum())
+    return rank if rank < min(change.shape) else None
+
+
+def _largest(moves: list[Move]) -> tuple[Move, ...]:
+    return tuple(sorted(moves, key=lambda move: -move.relative_norm)[:_SHOWN])
+
+
+def _learnt(shop: "Workspace", first: Version, second: Version) -> list[tuple[str, str, str]]:
+    """Questions of the facts asked for after `first`, as the reports of those versions have them."""
+    older = {version.id for version in shop.archive.lineage(first)}
+    rows = []
+    for version in shop.archive.lineage(second):
+        report = shop.report(version) if version.id not in older else None
+        if report is not None and report.edits is not None:
+            cases = [case for case in report.edits.cases if case.kind == "prompt" and case.after_ok]
+            rows += [(case.prompt, case.before, case.after) for case in cases]
+    return rows[:_SHOWN]
+
+
+def _lost(old: Outcomes, new: Outcomes) -> list[tuple[str, str, str]]:
+    rows = [
+        (then.item, then.written, now.written)
+        for part, answers in old.retention.items()
+        for then, now in zip(answers, new.retention.get(part, ()), strict=False)
+        if then.ok and not now.ok
+    ]
+    return rows[:_SHOWN]

@@ -1,0 +1,180 @@
+"""Measuring versions: each once, kept by content, compared with parent and base in a report."""
+
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from perdure.content import digest_json
+from perdure.deltas import Delta
+from perdure.governance import judge
+from perdure.measuring import (
+    Outcomes,
+    Report,
+    Suite,
+    build_edit_measures,
+    build_harness,
+    build_language,
+    build_retention,
+    measure_edits,
+    measure_harness,
+    measure_language,
+    measure_matrices,
+    measure_retention,
+    references_from,
+)
+from perdure.requests import Fact
+from perdure.workspace.manifest import library_versions
+from perdure.workspace.records import Version
+from perdure.workspace.updates import applied_since_base, solved_since_base
+
+if TYPE_CHECKING:
+    from perdure.workspace.workspace import Workspace
+
+_OUTCOMES = "outcomes"
+
+
+def measure_version(
+    shop: "Workspace",
+    version: Version,
+    *,
+    tasks: Sequence[str] = (),
+    task_folder: Path | None = None,
+    actor: str,
+) -> Report:
+    """The report of a version against its parent and its base, judged by the policy and kept.
+
+    Parts that were measured before, under the same suite and the same facts, are not run again.
+    """
+    line = shop.archive.lineage(version)
+    base, parent = line[0], line[-2] if len(line) > 1 else line[0]
+    seconds: dict[str, float] = {}
+    facts = shop.facts(version)
+    with _timed(seconds, "measuring the parent"):
+        before = _everything(shop, parent, facts, None, tasks, task_folder)
+    with _timed(seconds, "measuring the version"):
+        references = references_from(before.edits)
+        after = _everything(shop, version, facts, references, tasks, task_folder) if parent is not version else before
+    oldest = None if base.id == parent.id else general_outcomes(shop, base)
+    with _timed(seconds, "measuring the weights"):
+        matrices = _matrices(shop, base, version)
+    storage = shop.archive.storage(version)
+    report = Report(
+        version=version.name,
+        version_id=version.id,
+        parent=parent.name,
+        base=base.name,
+        model=str(base.manifest.recipe.get("source", "")),
+        request=dict(version.manifest.recipe),
+        edits=build_edit_measures(before, after),
+        retention=build_retention(before, after, oldest),
+        language=build_language(before, after, oldest),
+        matrices=matrices,
+        harness=build_harness(before, after),
+        storage={"added": storage.added_bytes, "model": storage.model_bytes},
+        environment=_environment(before.suite_id),
+        seconds={name: round(value, 1) for name, value in seconds.items()},
+    )
+    judged = judge(report, shop.policy)
+    shop.archive.put_report(version, judged.model_dump(mode="json"), actor=actor)
+    return judged
+
+
+def general_outcomes(shop: "Workspace", version: Version) -> Outcomes:
+    """What a version did on the built-in suite: retention and language, measured once."""
+    suite = Suite.built_in()
+
+    def run() -> Outcomes:
+        model, tokenizer = shop.load(version)
+        return Outcomes(
+            suite_id=suite.id,
+            retention=measure_retention(model, tokenizer, suite, _labelled(shop, version)),
+            language=measure_language(model, tokenizer, suite, _labelled(shop, version)),
+        )
+
+    return _once(shop, [version.id, suite.id], run)
+
+
+def known_outcomes(shop: "Workspace", version: Version) -> Outcomes | None:
+    """The general outcomes of a version if it was measured; nothing is run."""
+    found = shop.archive.recall(_OUTCOMES, digest_json([version.id, Suite.built_in().id]))
+    return None if found is None else Outcomes.model_validate(found)
+
+
+def _everything(
+    shop: "Workspace",
+    version: Version,
+    facts: Sequence[Fact],
+    references: dict[str, str] | None,
+    tasks: Sequence[str],
+    task_folder: Path | None,
+) -> Outcomes:
+    """General outcomes, and those on the facts and the harness tasks where there are any."""
+    parts = [general_outcomes(shop, version)]
+    if facts:
+        key = [version.id, [fact.id for fact in facts], references]
+
+        def ask() -> Outcomes:
+            model, tokenizer = shop.load(version)
+            return Outcomes(edits=measure_edits(model, tokenizer, facts, _labelled(shop, version), references))
+
+        parts.append(_once(shop, key, ask))
+    if tasks:
+
+        def harness() -> Outcomes:
+            model, tokenizer = shop.load(version)
+            return Outcomes(harness=measure_harness(model, tokenizer, tasks, task_folder, progress=shop.progress))
+
+        parts.append(_once(shop, [version.id, "lm-eval", list(tasks), str(task_folder)], harness))
+    return parts[0].joined(*parts[1:])
+
+
+def _once(shop: "Workspace", key: list[Any], run: Callable[[], Outcomes]) -> Outcomes:
+    digest = digest_json(key)
+    known = shop.archive.recall(_OUTCOMES, digest)
+    if known is not None:
+        return Outcomes.model_validate(known)
+    found = run()
+    shop.archive.remember(_OUTCOMES, digest, found.model_dump(mode="json"))
+    return found
+
+
+def _labelled(shop: "Workspace", version: Version) -> Callable[[str, int, int], None]:
+    return lambda stage, done, total: shop.progress(f"{version.name}: {stage}", done, total)
+
+
+def _matrices(shop: "Workspace", base: Version, version: Version) -> tuple[Any, ...]:
+    """Every changed matrix against the base; the condition number is that of the weights as they are stored."""
+    if version.id == base.id:
+        return ()
+    applied, solved = applied_since_base(shop.archive, version), solved_since_base(shop.archive, version)
+    names = list(applied.changes)
+    weights = shop.archive.tensors(base, names)
+
+    def recall(digest: str) -> Any:
+        known = shop.archive.recall("extremes", digest)
+        return None if known is None else (known["largest"], known["smallest"])
+
+    def remember(digest: str, values: Any) -> None:
+        shop.archive.remember("extremes", digest, {"largest": values[0], "smallest": values[1]})
+
+    return measure_matrices(weights, applied, Delta(solved.changes), recall, remember, progress=shop.progress)
+
+
+def _environment(suite_id: str | None) -> dict[str, Any]:
+    return {
+        "libraries": library_versions(),
+        "python": platform.python_version(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} CPU cores",
+        "suite": suite_id,
+    }
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[name] = time.perf_counter() - start
