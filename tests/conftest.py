@@ -3,8 +3,10 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
-import tiny as models
 import torch
+
+import shops
+import tiny as models
 
 torch.set_num_threads(1)
 
@@ -40,3 +42,22 @@ def tiny_folder(tmp_path_factory, tokenizer):
     models.llama().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def small_suite(tmp_path_factory):
+    return shops.write_suite(tmp_path_factory.mktemp("suite") / "small")
+
+
+@pytest.fixture
+def quick_suite(small_suite, monkeypatch):
+    """The small suite in place of the built-in one."""
+    monkeypatch.setattr("perdure.workspace.measurements.Suite.built_in", lambda: small_suite)
+
+
+@pytest.fixture
+def tiny_shop(tmp_path, tiny_folder, quick_suite):
+    """A workspace of the tiny Llama."""
+    from perdure import Workspace
+
+    return Workspace.init(tmp_path / "shop", tiny_folder, actor="sato")

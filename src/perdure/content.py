@@ -57,7 +57,7 @@ def tensor_bytes(tensor: "Tensor") -> memoryview:
     import torch
 
     flat = tensor.detach().cpu().contiguous().reshape(-1)
-    return memoryview(flat.view(torch.uint8).numpy()).cast("B")
+    return memoryview(flat.view(torch.uint8).numpy().data).cast("B")
 
 
 def digest_tensor(tensor: "Tensor") -> str:

@@ -1,7 +1,7 @@
 import pytest
 import torch
-
 from bench.values import plain_values
+
 from perdure.editing.subjects import Contexts, sample_contexts, subject_states, target_rows
 from perdure.editing.values import ValueConfig, clip_norm, find_values
 from perdure.models import layout_of

@@ -1,8 +1,8 @@
 import pytest
-import tiny as models
 import torch
 from transformers import Gemma2Config, Gemma2ForCausalLM, MixtralConfig, MixtralForCausalLM
 
+import tiny as models
 from perdure.editing.layers import check_writable
 from perdure.errors import ModelError
 from perdure.models import layout_of

@@ -3,7 +3,7 @@
 from perdure.deltas.delta import Change, Delta, LowRank, changed, difference, join_keys
 from perdure.deltas.files import load_delta, save_delta
 from perdure.deltas.restraint import PruneConfig, contract, prune
-from perdure.deltas.spectrum import Extremes, decompose, extremes, largest_singular_value, singular_values
+from perdure.deltas.spectrum import Extremes, compress, decompose, extremes, largest_singular_value, singular_values
 
 __all__ = [
     "Change",
@@ -12,6 +12,7 @@ __all__ = [
     "LowRank",
     "PruneConfig",
     "changed",
+    "compress",
     "contract",
     "decompose",
     "difference",

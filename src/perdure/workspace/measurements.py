@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perdure.content import digest_json
-from perdure.deltas import Delta
+from perdure.deltas import Delta, compress
 from perdure.governance import judge
 from perdure.measuring import (
     Outcomes,
@@ -133,13 +133,13 @@ def _everything(
 
 
 def _once(shop: "Workspace", key: list[Any], run: Callable[[], Outcomes]) -> Outcomes:
+    """The outcomes kept under this key; run and kept first if there are none."""
     digest = digest_json(key)
     known = shop.archive.recall(_OUTCOMES, digest)
-    if known is not None:
-        return Outcomes.model_validate(known)
-    found = run()
-    shop.archive.remember(_OUTCOMES, digest, found.model_dump(mode="json"))
-    return found
+    if known is None:
+        shop.archive.remember(_OUTCOMES, digest, run().model_dump(mode="json"))
+        known = shop.archive.recall(_OUTCOMES, digest)
+    return Outcomes.model_validate(known)
 
 
 def _labelled(shop: "Workspace", version: Version) -> Callable[[str, int, int], None]:
@@ -151,8 +151,8 @@ def _matrices(shop: "Workspace", base: Version, version: Version) -> tuple[Any, 
     if version.id == base.id:
         return ()
     applied, solved = applied_since_base(shop.archive, version), solved_since_base(shop.archive, version)
-    names = list(applied.changes)
-    weights = shop.archive.tensors(base, names)
+    applied = Delta({name: compress(change) for name, change in applied.changes.items()})
+    weights = shop.archive.tensors(base, list(applied.changes))
 
     def recall(digest: str) -> Any:
         known = shop.archive.recall("extremes", digest)

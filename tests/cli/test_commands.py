@@ -1,0 +1,194 @@
+import json
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from perdure.cli.app import app
+from perdure.cli.change import parse_settings
+from perdure.errors import PerdureError, RefusedError, RequestError, SettingError
+from shops import FACTS, MORE, QUICK_OPTIONS, write_facts
+
+LAX = (
+    "[edits]\nlearnt=0\nasked_differently=0\nneighbours_lost=1\n[retention]\noverall_lost=1\ncapability_lost=1\n"
+    "[language]\nperplexity_ratio=1000\n[weights]\ncondition_ratio=1e9\nnorm_ratio=1e9\n"
+)
+
+
+def run(*words, error=None):
+    result = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=True)
+    if error is not None:
+        assert isinstance(result.exception, error), result.output
+        return result
+    assert result.exit_code == 0, (result.output, result.exception)
+    return result
+
+
+def run_json(*words):
+    return json.loads(run(*words, "--json").stdout)
+
+
+@pytest.fixture
+def place(tmp_path, tiny_folder, quick_suite, monkeypatch):
+    run("init", tmp_path / "shop", "--model", tiny_folder, "--as", "sato")
+    (tmp_path / "shop" / "policy.toml").write_text(LAX)
+    monkeypatch.chdir(tmp_path / "shop")
+    return write_facts(tmp_path / "facts.jsonl")
+
+
+def test_help_is_quick_because_torch_stays_out():
+    code = "import sys, perdure.cli.app; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "init",
+        "edit",
+        "measure",
+        "report",
+        "diff",
+        "show",
+        "versions",
+        "ask",
+        "approve",
+        "reject",
+        "promote",
+        "rollback",
+        "log",
+        "verify",
+        "export",
+        "clean",
+        "methods",
+        "demo",
+        "models",
+    ],
+)
+def test_every_command_explains_itself(command):
+    assert len(run(command, "--help").output) > 200
+
+
+def test_the_whole_way(place, tmp_path):
+    made = run_json("edit", place, *QUICK_OPTIONS, "--as", "kato")
+    assert made["version"] == "v1"
+    assert made["report"]["edits"]["facts"] == 3
+    assert "What was learnt" in run("measure", "v1").output
+    run("report", "v1", "--out", tmp_path / "v1.html")
+    assert "candidate v1" in (tmp_path / "v1.html").read_text()
+    assert "v1 is approved by mori" in run("approve", "v1", "--as", "mori").output
+    assert "production is now v1" in run("promote", "v1", "production").output
+    assert run_json("rollback", "production")["version"] == "v0"
+    assert run_json("verify")["ok"] is True
+    run("export", "v1", tmp_path / "out")
+    assert (tmp_path / "out" / "model.safetensors").is_file()
+    shown = run_json("show", "v1")
+    assert shown["status"] == "approved"
+    assert [fact["target_new"] for fact in shown["facts"]] == ["Manila", "Dutch", "red"]
+    assert [row["version"] for row in run_json("versions")] == ["v0", "v1"]
+    actions = [entry["action"] for entry in run_json("log")]
+    assert actions[0] == "create"
+    assert {"commit", "report", "approve", "promote", "rollback"} <= set(actions)
+    assert run_json("ask", "Ada speaks", "-v", "v0", "-v", "v1")["answers"].keys() == {"v0", "v1"}
+
+
+def test_diff_of_versions_and_of_folders(place, tmp_path, tiny_folder):
+    run("edit", place, *QUICK_OPTIONS)
+    found = run_json("diff", "v0", "v1")
+    assert found["changed"] == 1
+    assert found["matrices"][0]["rank"] == 3
+    assert found["comparisons"]
+    run("export", "v1", tmp_path / "out")
+    folders = run_json("diff", tiny_folder, tmp_path / "out")
+    assert folders["matrices"] == found["matrices"]
+    assert "1 of" in run("diff", tiny_folder, tmp_path / "out").output
+
+
+def test_dry_run_computes_and_stores_nothing(place, monkeypatch):
+    monkeypatch.setattr("perdure.workspace.workspace.Workspace.load", lambda *_: pytest.fail("a model was loaded"))
+    output = run("edit", place, "--dry-run", *QUICK_OPTIONS).output
+    assert "nothing was computed" in output
+    assert "Manila" in output
+    plan = run_json("edit", place, "--dry-run", "--restraint", "none")
+    assert plan["recipe"]["config"]["kind"] == "memit"
+    assert len(run_json("versions")) == 1
+
+
+def test_bad_rows_are_all_told(place, tmp_path):
+    bad = write_facts(tmp_path / "bad.jsonl", [*FACTS, {"subject": "", "prompt": "x"}, {"subject": "a", "prompt": "b"}])
+    result = run("edit", bad, error=RequestError)
+    assert result.exception.exit_code == 3
+    assert "bad.jsonl:4" in str(result.exception)
+    assert "bad.jsonl:5" in str(result.exception)
+    output = run("edit", bad, "--skip-bad", "--dry-run").output
+    assert "left out" in output
+
+
+def test_who_asks_cannot_approve(place):
+    run("edit", place, *QUICK_OPTIONS, "--as", "kato")
+    result = run("approve", "v1", "--as", "kato", error=RefusedError)
+    assert result.exception.exit_code == 6
+    run("promote", "v1", "production", error=RefusedError)
+    run("promote", "v1", "staging")
+    run("reject", "v1", "--as", "mori", "--reason", "no")
+    assert run_json("edit", write_facts(place.parent / "more.jsonl", MORE), *QUICK_OPTIONS)["version"] == "v2"
+    assert run_json("show", "v2")["parent"] == "v0"
+
+
+def test_damage_is_found_and_has_its_exit_code(place):
+    run("edit", place, "--no-measure", *QUICK_OPTIONS)
+    victim = next(
+        path for path in (place.parent / "shop" / "objects").rglob("*") if path.is_file() and "pack" not in str(path)
+    )
+    data = bytearray(victim.read_bytes())
+    data[-1] ^= 1
+    victim.chmod(0o600)
+    victim.write_bytes(bytes(data))
+    result = run("verify", error=PerdureError)
+    assert result.exception.exit_code == 7
+    assert "DAMAGED" in result.output
+
+
+def test_exit_codes_of_the_program(tmp_path):
+    def code(*words):
+        command = [sys.executable, "-m", "perdure.cli.app", *words]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    missing = code("versions")
+    assert missing.returncode == 5
+    assert "error:" in missing.stderr
+    assert "Traceback" not in missing.stderr
+    assert code("no-such-command").returncode == 2
+    assert code("init", "x", "--model", "no-such-model").returncode == 4
+
+
+def test_methods_list_every_editor_with_its_paper():
+    rows = run_json("methods")
+    assert {"memit", "rome", "fine_tuning", "prune"} <= {row["name"] for row in rows}
+    assert all(row["paper"] and row["what"] for row in rows)
+
+
+def test_models_list_and_show(tiny_folder):
+    assert run_json("models", "list")[0]["name"] == "smollm2-135m"
+    shown = run_json("models", "show", tiny_folder)
+    assert shown["blocks"] == 4
+    assert shown["layers edited by default"] == [1]
+
+
+def test_settings_are_json_where_they_can_be():
+    assert parse_settings(["a.b=3", "layers=[1,2]", "name=x"]) == {"a": {"b": 3}, "layers": [1, 2], "name": "x"}
+    with pytest.raises(SettingError, match="NAME=VALUE"):
+        parse_settings(["oops"])
+
+
+def test_demo_goes_through_and_goes_on(tmp_path, tiny_folder, quick_suite, monkeypatch):
+    monkeypatch.setattr("perdure.workspace.workspace.default_policy_text", lambda: LAX)
+    facts = write_facts(tmp_path / "facts.jsonl")
+    first = run_json("demo", tmp_path / "demo", "--model", tiny_folder, "--facts", facts)
+    assert "sound" in first["steps"][-1]
+    assert (tmp_path / "demo" / "v1.html").is_file()
+    again = run_json("demo", tmp_path / "demo", "--model", tiny_folder, "--facts", facts)
+    assert again["figures"] == first["figures"]
+    output = run("demo", tmp_path / "demo", "--model", tiny_folder, "--facts", facts).output
+    assert "Side by side" in output
