@@ -1,0 +1,76 @@
+"""Every example of the README and the docs is run, on the tiny model in place of the named one."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from perdure.cli.app import app
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+LAX = (
+    "[edits]\nlearnt=0\nasked_differently=0\nneighbours_lost=1\n[retention]\noverall_lost=1\ncapability_lost=1\n"
+    "[language]\nperplexity_ratio=1000\n[weights]\ncondition_ratio=1e9\nnorm_ratio=1e9\n"
+)
+FACTS = (ROOT / "docs/tutorial.md").read_text().split("```jsonl\n")[1].split("```")[0]
+
+
+def blocks(page, kind):
+    return [text for found, text in BLOCK.findall(page.read_text()) if found == kind]
+
+
+def pages_with(kind):
+    found = [page for page in PAGES if blocks(page, kind)]
+    return pytest.mark.parametrize("page", found, ids=lambda page: page.relative_to(ROOT).as_posix())
+
+
+@pytest.fixture
+def somewhere(tmp_path, monkeypatch, tiny_folder, quick_suite):
+    """A folder with a facts file and a workspace `shop`, where the catalogue's model is the tiny one."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "facts.jsonl").write_text(FACTS)
+    monkeypatch.setattr("perdure.models.loading.fetch", lambda _name: tiny_folder)
+    monkeypatch.setattr("perdure.workspace.workspace.default_policy_text", lambda: LAX)
+    return tmp_path
+
+
+def run(line, folder, monkeypatch):
+    words = shlex.split(line, comments=True)
+    if words[0] == "cd":
+        monkeypatch.chdir(folder / words[1])
+        return
+    assert words[0] == "perdure", line
+    result = CliRunner().invoke(app, words[1:])
+    assert result.exit_code == 0, (line, result.output, result.exception)
+
+
+@pages_with("console")
+def test_console_examples(page, somewhere, monkeypatch):
+    lines = [line[2:] for text in blocks(page, "console") for line in text.splitlines() if line.startswith("$ ")]
+    if "init" not in lines[0]:
+        lines = ["perdure init shop --model smollm2-135m", "cd shop", *lines]
+    for line in lines:
+        run(line, somewhere, monkeypatch)
+        if line.startswith("perdure init"):
+            (somewhere / line.split()[2] / "facts.jsonl").write_text(FACTS)
+
+
+@pages_with("python")
+def test_python_examples(page, somewhere, monkeypatch):
+    run("perdure init shop --model smollm2-135m --as sato", somewhere, monkeypatch)
+    names = {}
+    for code in blocks(page, "python"):
+        exec(compile(code, str(page), "exec"), names)
+
+
+def test_links_lead_somewhere():
+    missing = []
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
+            if not (page.parent / target).exists():
+                missing.append(f"{page.name}: {target}")
+    assert not missing
