@@ -77,7 +77,7 @@ def _plain_value(model: Any, rows: list[SubjectRow], layer: int, anchor: float, 
 
 def compare(model: Any, tokenizer: Any, facts: list[Fact], layer: int, config: ValueConfig) -> dict[str, float]:
     """Seconds of both loops and the largest relative difference of a δ."""
-    contexts = sample_contexts(model, tokenizer)
+    contexts = sample_contexts()
     rows = target_rows(tokenizer, facts, contexts)
     anchors = subject_states(model, layout_of(model), rows, contexts.weights(), layers=[layer], last=layer).block
     start = time.process_time()

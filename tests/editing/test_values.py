@@ -22,7 +22,7 @@ def anchors(model, tokenizer, contexts):
 
 def test_fast_loop_takes_the_path_of_the_plain_loop(family):
     model, tokenizer = family
-    contexts = sample_contexts(model, tokenizer, count=2, length=4)
+    contexts = sample_contexts(2)
     config = ValueConfig(steps=6, learning_rate=0.1)
     at = anchors(model, tokenizer, contexts)
     plain = plain_values(model, tokenizer, FACTS, LAYER, at, contexts, config)

@@ -33,8 +33,8 @@ class MemitConfig(BaseModel):
     moment_weight: float | None = Field(
         None, gt=0, description="λ, the weight of the second moment in tokens; d_ff / 30 when not given"
     )
-    contexts: int = Field(5, ge=0, description="Sampled prefixes besides the bare prompt")
-    seed: int = Field(0, description="Seed of the sampled prefixes")
+    contexts: int = Field(5, ge=0, le=100, description="Sentences put before the prompt, besides none")
+    seed: int = Field(0, description="Seed of the draw of sentences")
 
 
 @editors.register("memit", config=MemitConfig, paper="Meng et al., MEMIT, ICLR 2023")
@@ -57,7 +57,7 @@ def memit(
     layers = check_layers(chosen.layers or default_layers(layout), layout)
     check_writable(model, layout, layers[-1])
     moments = around.moments_for(model, tokenizer).of(layers)
-    contexts = sample_contexts(model, tokenizer, count=chosen.contexts, seed=chosen.seed)
+    contexts = sample_contexts(chosen.contexts, chosen.seed)
     rows, weights = target_rows(tokenizer, facts, contexts), contexts.weights()
     before = subject_states(model, layout, rows, weights, layers=layers[-1:], last=layers[-1])
     values = find_values(

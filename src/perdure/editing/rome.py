@@ -34,8 +34,8 @@ class RomeConfig(BaseModel):
     kind: Literal["rome"] = "rome"
     layer: int | None = Field(None, ge=0, description="Layer to change; by depth when not given")
     values: ValueConfig = Field(default_factory=ValueConfig, description="The search for target values")
-    contexts: int = Field(5, ge=0, description="Sampled prefixes besides the bare prompt")
-    seed: int = Field(0, description="Seed of the sampled prefixes")
+    contexts: int = Field(5, ge=0, le=100, description="Sentences put before the prompt, besides none")
+    seed: int = Field(0, description="Seed of the draw of sentences")
 
 
 @editors.register("rome", config=RomeConfig, paper="Meng et al., ROME, NeurIPS 2022")
@@ -58,7 +58,7 @@ def rome(
     layer = check_layers([default_layers(layout)[0] if chosen.layer is None else chosen.layer], layout)[0]
     check_writable(model, layout, layer)
     moment = around.moments_for(model, tokenizer).of([layer])[layer]
-    contexts = sample_contexts(model, tokenizer, count=chosen.contexts, seed=chosen.seed)
+    contexts = sample_contexts(chosen.contexts, chosen.seed)
     name, total, losses = layout.mlp_out[layer].name, Delta(), []
     with restoring(model, [name]):
         for number, fact in enumerate(facts):

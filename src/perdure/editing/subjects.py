@@ -3,6 +3,8 @@
 Shape suffixes: N facts, I inputs of a projection, D hidden size.
 """
 
+import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,11 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from perdure.editing.statistics import built_in_texts
 from perdure.models import Layout, capture
 from perdure.models.tokens import batches, encode, join, last_token_of
 from perdure.requests import Fact
 
-_OPENERS = ("The", "Therefore", "Because", "I", "You")
+_SENTENCE = re.compile(r"(?:(?<=^)|(?<=[.!?] ))[A-Z][A-Za-z0-9 ,'-]{24,74}\.(?= |$)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Contexts:
     """Texts put before a prompt, so that an edit does not hang on the bare prompt alone.
 
     Attributes:
-        prefixes: The first is empty (the bare prompt); the others end in ". ".
+        prefixes: The first is empty (the bare prompt); the others are sentences with a space at the end.
     """
 
     prefixes: tuple[str, ...] = ("",)
@@ -34,27 +37,15 @@ class Contexts:
         return [1.0] if not others else [0.5] + [0.5 / others] * others
 
 
-def sample_contexts(model: Any, tokenizer: Any, *, count: int = 5, length: int = 10, seed: int = 0) -> Contexts:
-    """The bare prompt and `count` prefixes of `length` tokens that the model itself writes, seeded."""
-    openers = [_OPENERS[index % len(_OPENERS)] for index in range(count)]
-    prefixes = [""]
-    with torch.random.fork_rng(), torch.no_grad():
-        torch.manual_seed(seed)
-        for opener in openers:
-            ids = torch.tensor([encode(tokenizer, opener)], device=model.device)
-            written = model.generate(
-                input_ids=ids,
-                attention_mask=torch.ones_like(ids),
-                do_sample=True,
-                top_k=5,
-                temperature=1.0,
-                min_new_tokens=length,
-                max_new_tokens=length,
-                pad_token_id=0,
-            )
-            text = tokenizer.decode(written[0], skip_special_tokens=True)
-            prefixes.append(" ".join(text.split()).rstrip(". ") + ". ")
-    return Contexts(tuple(prefixes))
+def sample_contexts(count: int = 5, seed: int = 0) -> Contexts:
+    """The bare prompt and `count` sentences of 25 to 75 characters from the built-in passages, seeded.
+
+    ROME lets the model write its prefixes; small models write poor ones, and every device writes its own.
+    Sentences from text are the same everywhere and cost nothing.
+    """
+    sentences = sorted({found for text in built_in_texts() for found in _SENTENCE.findall(text)})
+    drawn = random.Random(seed).sample(sentences, count)
+    return Contexts(("", *(f"{sentence} " for sentence in drawn)))
 
 
 @dataclass(frozen=True)
