@@ -31,7 +31,7 @@ class MemitConfig(BaseModel):
     layers: tuple[int, ...] | None = Field(None, description="Layers to change; by depth when not given")
     values: ValueConfig = Field(default_factory=ValueConfig, description="The search for target values")
     moment_weight: float | None = Field(
-        None, gt=0, description="λ, the weight of the second moment in tokens; d_ff / 30 when not given"
+        None, gt=0, description="λ, the weight of the second moment in tokens; d_ff / 4 when not given"
     )
     contexts: int = Field(5, ge=0, le=100, description="Sentences put before the prompt, besides none")
     seed: int = Field(0, description="Seed of the draw of sentences")
@@ -71,7 +71,7 @@ def memit(
         on_done=_counter(around, "finding target values", len(facts)),
     )
     goal_ND = before.block + values.shift.double()
-    weight = chosen.moment_weight or layout.d_ff / 30
+    weight = chosen.moment_weight or layout.d_ff / 4
     total = Delta()
     with restoring(model, [layout.mlp_out[layer].name for layer in layers]):
         for number, layer in enumerate(layers):

@@ -26,6 +26,12 @@ from perdure.registry import editors
 from perdure.requests import Fact
 
 
+class RomeValueConfig(ValueConfig):
+    """Settings of the search for target values: v0 is the MLP's output, smaller than the block's."""
+
+    clamp: float = Field(4.0, gt=0, description="‖δ‖ is at most this times ‖v0‖")
+
+
 class RomeConfig(BaseModel):
     """Settings of ROME."""
 
@@ -33,7 +39,7 @@ class RomeConfig(BaseModel):
 
     kind: Literal["rome"] = "rome"
     layer: int | None = Field(None, ge=0, description="Layer to change; by depth when not given")
-    values: ValueConfig = Field(default_factory=ValueConfig, description="The search for target values")
+    values: RomeValueConfig = Field(default_factory=RomeValueConfig, description="The search for target values")
     contexts: int = Field(5, ge=0, le=100, description="Sentences put before the prompt, besides none")
     seed: int = Field(0, description="Seed of the draw of sentences")
 

@@ -30,7 +30,7 @@ class ValueConfig(BaseModel):
 
     steps: int = Field(25, ge=1, description="At most this many Adam steps")
     learning_rate: float = Field(0.5, gt=0, description="Adam's learning rate")
-    clamp: float = Field(4.0, gt=0, description="‖δ‖ is at most this times ‖v0‖")
+    clamp: float = Field(0.75, gt=0, description="‖δ‖ is at most this times ‖v0‖")
     weight_decay: float = Field(0.5, ge=0, description="Weight of ‖δ‖ / ‖v0‖² in the loss")
     kl_weight: float = Field(0.0625, ge=0, description="Weight of KL(edited ‖ original) on “{subject} is a”")
     stop_loss: float = Field(0.05, ge=0, description="A fact is done when its loss is below this")
