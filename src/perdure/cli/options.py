@@ -17,7 +17,7 @@ Folder = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Actor = Annotated[str, typer.Option("--as", envvar="PERDURE_USER", help="Who acts.", show_default="the login name")]
-Device = Annotated[str, typer.Option("--device", help="Where models run: cpu, cuda, cuda:1, mps.")]
+Device = Annotated[str, typer.Option("--device", help="Where models run: cpu, cuda, cuda:1.")]
 
 
 @contextmanager

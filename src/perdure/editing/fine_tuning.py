@@ -26,12 +26,14 @@ class FineTuningConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["fine_tuning"] = "fine_tuning"
-    layers: tuple[int, ...] | None = Field(None, description="Layers whose MLPs are trained; all when not given")
+    layers: tuple[int, ...] | None = Field(
+        None, min_length=1, description="Layers whose MLPs are trained; all when not given"
+    )
     steps: int = Field(30, ge=1, description="At most this many passes over the facts")
     learning_rate: float = Field(1e-4, gt=0, description="Adam's learning rate")
     stop_loss: float = Field(0.05, ge=0, description="Training ends when the mean loss is below this")
     batch_size: int = Field(16, ge=1, description="Facts per step")
-    seed: int = Field(0, description="Seed of the order of facts")
+    seed: int = Field(0, ge=0, lt=2**32, description="Seed of the order of facts")
 
 
 @editors.register("fine_tuning", config=FineTuningConfig, paper="baseline; Zhu et al., arXiv 2012.00363")
@@ -60,17 +62,17 @@ def fine_tuning(
         parameters = tensors_of(model, names)
         before = {name: parameter.data for name, parameter in parameters.items()}
         for parameter in parameters.values():
-            parameter.data = parameter.data.clone()
             parameter.requires_grad_(True)
+        masters = {name: weight.float().clone() for name, weight in before.items()}
         try:
-            losses = _train(model, encoded, list(parameters.values()), chosen, around)
+            losses = _train(model, encoded, parameters, masters, chosen, around)
         finally:
             for parameter in parameters.values():
                 parameter.requires_grad_(False)
                 parameter.grad = None
         changes = {
-            name: Change(dense=(parameter.data.double() - before[name].double()).float().cpu())
-            for name, parameter in parameters.items()
+            name: Change(dense=(master.double() - before[name].double()).float().cpu())
+            for name, master in masters.items()
         }
     notes = {"layers": layers, "losses": [round(loss, 6) for loss in losses]}
     return Delta(changes, {}, notes).check_finite()
@@ -79,12 +81,16 @@ def fine_tuning(
 def _train(
     model: Any,
     encoded: list[tuple[list[int], int]],
-    parameters: list[Tensor],
+    parameters: dict[str, Any],
+    masters: dict[str, Tensor],
     config: FineTuningConfig,
     around: Surroundings,
 ) -> list[float]:
-    """The mean loss of each pass; the parameters are trained in place."""
-    adam = torch.optim.Adam(parameters, lr=config.learning_rate)
+    """The mean loss of each pass; the float32 masters are trained in place, the model runs on them rounded.
+
+    In bfloat16 most of Adam's steps are smaller than half a unit in the last place and would vanish.
+    """
+    adam = torch.optim.Adam(masters.values(), lr=config.learning_rate)
     generator = torch.Generator().manual_seed(config.seed)
     losses: list[float] = []
     for step in range(config.steps):
@@ -97,9 +103,12 @@ def _train(
                 loss = _loss(model, batch)
                 if not torch.isfinite(loss):
                     raise EditError(f"the loss became {float(loss)} in pass {step}; lower the learning rate")
-                adam.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
+            for name, parameter in parameters.items():
+                masters[name].grad, parameter.grad = parameter.grad.float(), None
             adam.step()
+            for name, parameter in parameters.items():
+                parameter.data = masters[name].to(parameter.dtype)
             total += float(loss.detach()) * len(batch)
         losses.append(total / len(encoded))
         if losses[-1] < config.stop_loss:

@@ -28,13 +28,13 @@ class MemitConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["memit"] = "memit"
-    layers: tuple[int, ...] | None = Field(None, description="Layers to change; by depth when not given")
+    layers: tuple[int, ...] | None = Field(None, min_length=1, description="Layers to change; by depth when not given")
     values: ValueConfig = Field(default_factory=ValueConfig, description="The search for target values")
     moment_weight: float | None = Field(
         None, gt=0, description="λ, the weight of the second moment in tokens; d_ff / 4 when not given"
     )
     contexts: int = Field(5, ge=0, le=100, description="Sentences put before the prompt, besides none")
-    seed: int = Field(0, description="Seed of the draw of sentences")
+    seed: int = Field(0, ge=0, lt=2**32, description="Seed of the draw of sentences")
 
 
 @editors.register("memit", config=MemitConfig, paper="Meng et al., MEMIT, ICLR 2023")

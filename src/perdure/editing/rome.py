@@ -41,7 +41,7 @@ class RomeConfig(BaseModel):
     layer: int | None = Field(None, ge=0, description="Layer to change; by depth when not given")
     values: RomeValueConfig = Field(default_factory=RomeValueConfig, description="The search for target values")
     contexts: int = Field(5, ge=0, le=100, description="Sentences put before the prompt, besides none")
-    seed: int = Field(0, description="Seed of the draw of sentences")
+    seed: int = Field(0, ge=0, lt=2**32, description="Seed of the draw of sentences")
 
 
 @editors.register("rome", config=RomeConfig, paper="Meng et al., ROME, NeurIPS 2022")

@@ -6,6 +6,7 @@ model, the text and the settings. Shape suffixes: I inputs of a projection, T to
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
 from importlib import resources
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -73,13 +75,13 @@ class Moments:
 
     Attributes:
         source: Gives the model and the tokenizer that the moments belong to, without edits: the base.
-        texts: The text; the built-in passages by default.
+        texts: The text; the built-in passages when not given.
         model_id: What names the model in the cache; the hash of its weights by default.
         progress: Told (windows done, windows in all).
     """
 
     source: Callable[[], tuple[Any, Any]]
-    texts: Sequence[str] = ()
+    texts: Sequence[str] | None = None
     model_id: str = ""
     progress: Callable[[int, int], None] | None = None
     _held: dict[int, SecondMoment] = field(default_factory=dict, repr=False)
@@ -92,8 +94,9 @@ class Moments:
     def of(self, layers: Sequence[int]) -> dict[int, SecondMoment]:
         """C of each layer's down-projection, from memory, from the cache, or computed now."""
         for layer in layers:
-            if layer not in self._held and self._file(layer).is_file():
-                self._held[layer] = _read(self._file(layer))
+            known = None if layer in self._held else _read(self._file(layer))
+            if known is not None:
+                self._held[layer] = known
         missing = sorted(set(layers) - set(self._held))
         if missing:
             found = second_moments(*self._network, missing, self._texts, progress=self.progress)
@@ -109,7 +112,7 @@ class Moments:
 
     @property
     def _texts(self) -> Sequence[str]:
-        return self.texts or built_in_texts()
+        return built_in_texts() if self.texts is None else self.texts
 
     @cached_property
     def _network(self) -> tuple[Any, Any]:
@@ -181,10 +184,16 @@ def _windows(ids: list[int]) -> list[list[int]]:
 
 def _write(path: Path, moment: SecondMoment) -> None:
     tensors = {"matrix": moment.matrix.float(), "tokens": torch.tensor(moment.tokens)}
-    with atomic_path(path) as scratch:
+    with suppress(OSError), atomic_path(path) as scratch:  # a cache that cannot be written costs time only
         save_file(tensors, scratch)
 
 
-def _read(path: Path) -> SecondMoment:
-    found = load_file(path)
-    return SecondMoment(found["matrix"].double(), int(found["tokens"]))
+def _read(path: Path) -> SecondMoment | None:
+    """What the cache holds; None if it is missing or damaged, and is then computed again."""
+    try:
+        found = load_file(path)
+        moment = SecondMoment(found["matrix"].double(), int(found["tokens"]))
+    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError):
+        return None
+    square = moment.matrix.dim() == 2 and moment.matrix.shape[0] == moment.matrix.shape[1]
+    return moment if square and torch.isfinite(moment.matrix).all() else None

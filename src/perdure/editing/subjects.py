@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from perdure.editing.statistics import built_in_texts
+from perdure.errors import RequestError
 from perdure.models import Layout, capture
 from perdure.models.tokens import batches, encode, join, last_token_of
 from perdure.requests import Fact
@@ -68,7 +69,11 @@ class SubjectRow:
 
 
 def subject_row(tokenizer: Any, fact: Fact, text: str, answer: str, *, place: tuple[int, int]) -> SubjectRow:
-    """The tokens of `text` and `answer`, with the last mention of the subject found."""
+    """The tokens of `text` and `answer`, with the last mention of the subject found.
+
+    Raises:
+        RequestError: No token of the answer comes after the subject's last token.
+    """
     whole = join(text, answer) if answer else text
     end = text.rindex(fact.subject) + len(fact.subject)
     ids = encode(tokenizer, whole)
@@ -78,6 +83,11 @@ def subject_row(tokenizer: Any, fact: Fact, text: str, answer: str, *, place: tu
     if answer:
         same = (index for index, (a, b) in enumerate(zip(alone, ids, strict=False)) if a != b)
         target = max(at + 1, min(next(same, len(alone)), len(ids) - 1))
+        if target >= len(ids):
+            raise RequestError(
+                f"in {whole!r} the tokenizer joins the answer to the subject's last token, so nothing can be "
+                "learnt after the subject; reword the prompt so that the subject does not end it"
+            )
     return SubjectRow(place[0], place[1], tuple(ids), at, target)
 
 

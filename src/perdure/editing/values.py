@@ -122,7 +122,7 @@ def find_values(
         on_done: Told how many facts each chunk finished.
 
     Raises:
-        EditError: A loss became NaN; the fact is named.
+        EditError: A loss became NaN (the fact is named), or v0 is zero.
     """
     layout = layout_of(model)
     head_is_plain(model)  # looked at once, before the lower blocks are skipped
@@ -131,7 +131,12 @@ def find_values(
     losses, steps = [0.0] * len(facts), [0] * len(facts)
     for chunk in _chunks(rows, len(facts), chunk_tokens or _default_chunk(model)):
         search = _Search(model, layout, layer, [row for row in rows if row.fact in chunk], config)
-        found = search.run(chunk, anchors_ND[chunk].float().norm(dim=1).to(model.device), facts)
+        anchor_N = anchors_ND[chunk].float().norm(dim=1).to(model.device)
+        if not (anchor_N > 0).all():
+            raise EditError(
+                f"layer {layer} gives zero for a subject, so no value can be scaled by it; choose another layer"
+            )
+        found = search.run(chunk, anchor_N, facts)
         shift_ND[chunk] = found.shift.cpu()
         for fact, loss, step in zip(chunk, found.losses, found.steps, strict=True):
             losses[fact], steps[fact] = loss, step

@@ -6,6 +6,7 @@ from perdure.governance.policy import Policy
 from perdure.measuring.report import Comparison, Difference, Report, Share, Verdict
 
 PASS, FAIL, INCONCLUSIVE = "pass", "fail", "inconclusive"
+_SINGULAR = 1e7  # beyond this, σ_min is below what float32 weights resolve
 
 
 def judge(report: Report, policy: Policy) -> Report:
@@ -80,13 +81,7 @@ def _weight_verdicts(report: Report, policy: Policy) -> Iterator[Verdict]:
     if not report.matrices:
         return
     limits = policy.weights
-    worst = max(report.matrices, key=lambda matrix: matrix.condition_after / matrix.condition_before)
-    ratio = worst.condition_after / worst.condition_before
-    yield Verdict(
-        gate="condition number",
-        verdict=PASS if ratio <= limits.condition_ratio else FAIL,
-        reason=f"at most {ratio:.2f} times the base's ({worst.name}); at most {limits.condition_ratio:.2f} is allowed",
-    )
+    yield _condition_verdict(report, limits.condition_ratio)
     far = max(report.matrices, key=lambda matrix: matrix.relative_norm)
     yield Verdict(
         gate="size of the change",
@@ -94,6 +89,19 @@ def _weight_verdicts(report: Report, policy: Policy) -> Iterator[Verdict]:
         reason=f"at most {_percent(far.relative_norm)} of a matrix's norm ({far.name}); "
         f"at most {_percent(limits.norm_ratio)} is allowed",
     )
+
+
+def _condition_verdict(report: Report, limit: float) -> Verdict:
+    """The largest ratio of condition numbers; a base that is singular already has none to compare with."""
+    gate = "condition number"
+    singular = [matrix.name for matrix in report.matrices if not matrix.condition_before < _SINGULAR]
+    if singular:
+        reason = f"{singular[0]} is singular in the base already, so its condition number says nothing"
+        return Verdict(gate=gate, verdict=INCONCLUSIVE, reason=reason)
+    worst = max(report.matrices, key=lambda matrix: matrix.condition_after / matrix.condition_before)
+    ratio = worst.condition_after / worst.condition_before
+    reason = f"at most {ratio:.2f} times the base's ({worst.name}); at most {limit:.2f} is allowed"
+    return Verdict(gate=gate, verdict=PASS if ratio <= limit else FAIL, reason=reason)
 
 
 def _at_least(gate: str, share: Share, limit: float) -> Verdict:

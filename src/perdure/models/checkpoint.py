@@ -132,7 +132,8 @@ def _refuse_code(folder: Path) -> None:
 
 
 def _shards(folder: Path) -> list[Path]:
-    shards = sorted(folder.glob("*.safetensors"))
+    whole, parts = folder / "model.safetensors", sorted(folder.glob("model-*-of-*.safetensors"))
+    shards = [whole] if whole.is_file() else parts or sorted(folder.glob("*.safetensors"))
     if shards:
         return shards
     pickles = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLE_SUFFIXES)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 
 from perdure.errors import ModelError, UnsafeFileError
@@ -54,7 +55,7 @@ def _download(hub_id: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    patterns = ["*.safetensors", "*.safetensors.index.json", *SIDE_FILES]
+    patterns = ["model.safetensors", "model-*-of-*.safetensors", "*.safetensors.index.json", *SIDE_FILES]
     try:
         return Path(snapshot_download(hub_id, allow_patterns=patterns))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
@@ -83,8 +84,9 @@ def build(folder: Path, tensors: Mapping[str, Tensor], *, device: str = "cpu", d
     Raises:
         ModelError: The weights do not fit the config one to one, or one is not finite.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
+    target = _device(device)
     broken = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
     if broken:
         raise ModelError(f"{len(broken)} tensors hold NaN or infinite numbers, for example {broken[0]}")
@@ -100,10 +102,26 @@ def build(folder: Path, tensors: Mapping[str, Tensor], *, device: str = "cpu", d
             dtype=_dtype(dtype, tensors),
             output_loading_info=True,
         )
-    except (ValueError, OSError, KeyError, RuntimeError) as error:
+    except (ValueError, OSError, KeyError, RuntimeError, TypeError, AttributeError, StrictDataclassError) as error:
         raise ModelError(f"The model in {folder} cannot be built: {error}") from error
     _check_loading(folder, found)
-    return model.to(device).eval().requires_grad_(False), tokenizer
+    if (folder / "generation_config.json").is_file():  # the end tokens of a chat model often stand only there
+        model.generation_config = GenerationConfig.from_pretrained(folder)
+    return model.to(target).eval().requires_grad_(False), tokenizer
+
+
+def _device(name: str) -> torch.device:
+    """The device, seen to work.
+
+    Raises:
+        ModelError: There is no such device here.
+    """
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(
+            f"No device {name!r} here ({str(error).splitlines()[0]}). Allowed: cpu, cuda, cuda:1"
+        ) from error
 
 
 def _dtype(dtype: str, tensors: Mapping[str, Tensor]) -> torch.dtype:

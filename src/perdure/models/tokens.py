@@ -20,8 +20,15 @@ def join(prompt: str, answer: str) -> str:
 
 
 def encode(tokenizer: Any, text: str) -> list[int]:
-    """The token ids of a text, with whatever start token the tokenizer adds of its own."""
-    return list(tokenizer(text)["input_ids"])
+    """The token ids of a text, with whatever start token the tokenizer adds of its own.
+
+    Raises:
+        RequestError: The text is no valid Unicode.
+    """
+    try:
+        return list(tokenizer(text)["input_ids"])
+    except (TypeError, UnicodeError) as error:  # lone surrogates: bytes that were no UTF-8
+        raise RequestError(f"{text!r} cannot be tokenised: {error}") from error
 
 
 def encode_pair(tokenizer: Any, prompt: str, answer: str) -> tuple[list[int], int]:
@@ -47,10 +54,11 @@ def last_token_of(tokenizer: Any, text: str, end: int) -> int:
     if not getattr(tokenizer, "is_fast", False):
         raise ModelError(f"{type(tokenizer).__name__} gives no character offsets; a fast tokenizer is needed")
     offsets = tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
-    for index, (start, stop) in enumerate(offsets):
-        if start < end <= stop:
-            return index
-    raise RequestError(f"no token covers character {end} of {text!r}")
+    # A character of several byte tokens gives them all the same offsets: the last one is wanted.
+    found = [index for index, (start, stop) in enumerate(offsets) if start < end <= stop]
+    if not found:
+        raise RequestError(f"no token covers character {end} of {text!r}")
+    return found[-1]
 
 
 @dataclass(frozen=True)

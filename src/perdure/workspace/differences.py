@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+import torch
 from pydantic import BaseModel, ConfigDict
 
 from perdure.deltas import Change, difference, largest_singular_value, singular_values
@@ -112,8 +113,12 @@ def diff_checkpoints(first: str, second: str) -> Diff:
         before, after = old.tensor(name), new.tensor(name)
         if before.shape != after.shape:
             raise ModelError(f"{name} has shape {tuple(before.shape)} in {first}, {tuple(after.shape)} in {second}")
-        if not before.equal(after.to(before.dtype)):
-            moves.append(_move(name, before, after.to(before.dtype)))
+        if before.dtype != after.dtype:
+            raise ModelError(
+                f"{name} is {before.dtype} in {first} and {after.dtype} in {second}; load both in one dtype"
+            )
+        if not torch.equal(before, after):
+            moves.append(_move(name, before, after))
     return Diff(first=first, second=second, tensors=len(old.entries), changed=len(moves), matrices=_largest(moves))
 
 

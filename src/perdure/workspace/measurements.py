@@ -115,7 +115,8 @@ def _everything(
     """General outcomes, and those on the facts and the harness tasks where there are any."""
     parts = [general_outcomes(shop, version)]
     if facts:
-        key = [version.id, [fact.id for fact in facts], references]
+        asked = [fact.model_dump(mode="json", exclude={"source"}) for fact in facts]
+        key = [version.id, digest_json(asked), references]
 
         def ask() -> Outcomes:
             model, tokenizer = shop.load(version)

@@ -73,7 +73,7 @@ class Settings:
         restraint: A registered restraint.
         restraint_config: Its settings, where they differ.
         batch_size: Facts solved together.
-        texts: Text for second moments; the built-in passages when empty.
+        texts: Text for second moments; the built-in passages when not given.
     """
 
     editor: str = "memit"
@@ -81,7 +81,7 @@ class Settings:
     restraint: str = "prune"
     restraint_config: Mapping[str, Any] = field(default_factory=dict)
     batch_size: int = 100
-    texts: Sequence[str] = ()
+    texts: Sequence[str] | None = None
 
 
 def plan_edit(parent: str, asked: FactFile, settings: Settings) -> EditPlan:
@@ -191,7 +191,8 @@ def _unfinished(file: Path) -> tuple[int, Delta]:
         return 0, Delta()
     try:
         found = load_delta(file)
-        return int(found.notes["facts_done"]), found
+        notes = {name: value for name, value in found.notes.items() if name != "facts_done"}
+        return int(found.notes["facts_done"]), Delta(found.changes, found.keys, notes)
     except (IntegrityError, KeyError, ValueError):
         file.unlink(missing_ok=True)
         return 0, Delta()

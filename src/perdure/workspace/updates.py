@@ -5,6 +5,7 @@ from typing import Any
 
 from perdure.deltas import Change, Delta, difference, largest_singular_value
 from perdure.deltas.restraint import restrained_step
+from perdure.errors import SettingError
 from perdure.registry import restraints
 from perdure.workspace.archive import Archive
 from perdure.workspace.records import Version
@@ -57,6 +58,9 @@ def restrain(archive: Archive, base: Version, total: Delta, name: str, config: M
     method = restraints.get(name)
     matrices = [tensor for tensor, change in total.changes.items() if len(change.shape) == 2]
     ceilings = {tensor: base_ceiling(archive, base, tensor) for tensor in matrices} if name != "none" else {}
+    zero = [tensor for tensor, ceiling in ceilings.items() if not ceiling > 0]
+    if zero:
+        raise SettingError(f"{zero[0]} is zero in the base, so nothing scales its restraint; use --restraint none")
     restrained: Delta = method.call(total, ceilings, method.config.model_validate(config))
     return restrained
 

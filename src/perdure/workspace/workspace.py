@@ -8,12 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+from safetensors.torch import save_file
+
 from perdure.content import write_atomic
 from perdure.deltas import Delta
 from perdure.editing.method import Progress
 from perdure.editing.statistics import Moments
-from perdure.errors import IntegrityError, RefusedError, WorkspaceError
-from perdure.governance import Policy, default_policy_text, read_policy
+from perdure.errors import RefusedError, WorkspaceError
+from perdure.governance import Policy, default_policy_text, judge, read_policy
 from perdure.measuring.report import Report
 from perdure.models import Checkpoint, build, resolve
 from perdure.requests import Fact, FactFile, check_facts, read_facts
@@ -63,9 +65,10 @@ class Workspace:
             WorkspaceError: The folder is not empty.
         """
         progress("fetching the model", 0, 3)
-        checkpoint = _canonical(Checkpoint.open(resolve(model)))
+        given = Checkpoint.open(resolve(model))
         progress("copying the model", 1, 3)
-        archive = Archive.create(Path(folder), checkpoint, actor=actor or current_user(), source=str(model))
+        with _canonical(given, Path(folder).resolve().parent) as checkpoint:
+            archive = Archive.create(Path(folder), checkpoint, actor=actor or current_user(), source=str(model))
         write_atomic(archive.folder / _POLICY, default_policy_text().encode())
         # The base is what serves today: a first rollback must have somewhere to go.
         archive.promote(
@@ -97,8 +100,13 @@ class Workspace:
         return ref if isinstance(ref, Version) else self.archive.version(ref)
 
     def newest(self) -> Version:
-        """The newest version that was not rejected: what the next edit stands on."""
-        return next(version for version in reversed(self.archive.versions()) if version.status != "rejected")
+        """The newest version with nothing rejected in its lineage: what the next edit stands on."""
+        return next(version for version in reversed(self.archive.versions()) if self._rejected(version) is None)
+
+    def _rejected(self, version: Version) -> Version | None:
+        """The version itself or its nearest ancestor that was rejected, if any."""
+        line = reversed(self.archive.lineage(version))
+        return next((step for step in line if step.status == "rejected"), None)
 
     # Changing
 
@@ -117,6 +125,9 @@ class Workspace:
             SettingError: A setting that does not exist or is out of range.
         """
         parent = self.version(on) if on else self.newest()
+        rejected = self._rejected(parent)
+        if rejected is not None:
+            raise RefusedError(f"{parent.name} stands on {rejected.name}, which was rejected; edit another version")
         asked = (
             read_facts(Path(facts), skip_bad=skip_bad)
             if isinstance(facts, (str, Path))
@@ -147,7 +158,7 @@ class Workspace:
         plan, _ = self.plan(facts, Settings(editor, config or {}, restraint), on=on)
         return self.carry_out(plan, actor=actor)
 
-    def carry_out(self, plan: EditPlan, *, actor: str = "", texts: Sequence[str] = ()) -> Version:
+    def carry_out(self, plan: EditPlan, *, actor: str = "", texts: Sequence[str] | None = None) -> Version:
         """The candidate that a plan gives. An interrupted run of the same plan is taken up where it stopped."""
         parent = self.version(plan.parent)
         base = self.archive.lineage(parent)[0]
@@ -242,11 +253,13 @@ class Workspace:
         report = self.report(version)
         if report is None:
             raise WorkspaceError(f"{version.name} has no report; run perdure measure {version.name} first")
-        if report.verdict == "fail":
-            failed = "; ".join(f"{gate.gate}: {gate.reason}" for gate in report.verdicts if gate.verdict == "fail")
+        policy = self.policy
+        verdicts = judge(report, policy).verdicts  # the policy may have changed since the report was written
+        failed = "; ".join(f"{gate.gate}: {gate.reason}" for gate in verdicts if gate.verdict == "fail")
+        if failed:
             raise RefusedError(f"{version.name} fails its gates ({failed}) and cannot be approved")
         digest = self.archive.report_digest(version) or ""
-        self.archive.approve(version, report=digest, policy=self.policy.digest, actor=actor, comment=comment)
+        self.archive.approve(version, report=digest, policy=policy.digest, actor=actor, comment=comment)
 
     def reject(self, ref: "str | Version", *, actor: str, reason: str) -> None:
         """Refuse a version, for good reason said."""
@@ -274,21 +287,34 @@ class Workspace:
         self.archive.checkout(self.version(ref), Path(folder))
 
 
-def _canonical(checkpoint: Checkpoint) -> Checkpoint:
-    """The checkpoint, if its tensor names are those of the model class; else one re-saved under those names.
+@contextmanager
+def _canonical(checkpoint: Checkpoint, beside: Path) -> Iterator[Checkpoint]:
+    """The checkpoint, if its tensor names are those of the model class; else a copy under those names, while open.
+
+    Deltas name tensors as the running model does; some classes are stored under other names.
+
+    Args:
+        checkpoint: What was given.
+        beside: Where a copy may lie for the time being: the folder of the new workspace.
 
     Raises:
-        IntegrityError: The model does not give back the weights that it was built from.
+        ModelError: The model cannot be built, or not from the copy.
     """
     tensors = {name: checkpoint.tensor(name) for name in checkpoint.entries}
     model, tokenizer = build(checkpoint.folder, tensors)
-    names = {name for name, _ in model.named_parameters()} | {name for name, _ in model.named_buffers()}
-    if set(checkpoint.entries) <= names:
-        return checkpoint
-    folder = Path(tempfile.mkdtemp(prefix="perdure-"))
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    saved = Checkpoint.open(folder)
-    if not set(saved.entries) <= names:
-        raise IntegrityError(f"{checkpoint.folder}: its tensor names cannot be brought to those of its model class")
-    return saved
+    if set(checkpoint.entries) <= set(model.state_dict()):
+        yield checkpoint
+        return
+    beside.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=beside, prefix=".perdure-") as scratch:
+        folder = Path(scratch)
+        seen: dict[int, str] = {}
+        for name, tensor in model.state_dict().items():
+            seen.setdefault(tensor.data_ptr(), name)  # tied tensors are stored once
+        own = {name: model.state_dict()[name].contiguous() for name in seen.values()}
+        save_file(own, folder / "model.safetensors", metadata={"format": "pt"})
+        model.config.save_pretrained(folder)
+        model.generation_config.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        build(folder, own)
+        yield Checkpoint.open(folder)

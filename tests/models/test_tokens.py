@@ -1,0 +1,63 @@
+import pytest
+import torch
+
+from perdure.errors import ModelError, RequestError
+from perdure.models import complete
+from perdure.models.tokens import batches, encode, encode_pair, join, last_token_of, pad
+
+
+def test_join_puts_a_space_where_one_is_written():
+    assert join("The capital is", "Paris") == "The capital is Paris"
+    assert join("首都は", "東京") == "首都は東京"
+    assert join("ends in space ", "x") == "ends in space x"
+
+
+@pytest.mark.parametrize("subject", ["Lyon", "王芳", "Zoë", "🙂"])
+def test_the_last_token_of_a_subject_holds_its_last_byte(tokenizer, subject):
+    text = f"about {subject} we say"
+    end = text.index(subject) + len(subject)
+    at = last_token_of(tokenizer, text, end)
+    before = encode(tokenizer, text[:end])
+    assert at == len(before) - 1
+    other = subject[:-1] + chr(ord(subject[-1]) + 1)  # differs in the last byte: so must the token
+    assert encode(tokenizer, text)[at] != encode(tokenizer, text.replace(subject, other))[at]
+
+
+def test_answers_start_where_the_prompt_ends(tokenizer):
+    ids, start = encode_pair(tokenizer, "Ada speaks", "Dutch")
+    assert tokenizer.decode(ids[:start]) == "Ada speaks"
+    assert tokenizer.decode(ids[start:]) == " Dutch"
+
+
+def test_padding_is_masked_and_positions_follow_the_row():
+    batch = pad([[7, 8], [9]], left=True)
+    assert batch.mask.tolist() == [[1, 1], [0, 1]]
+    assert batch.positions.tolist() == [[0, 1], [0, 0]]
+    rows = [[1] * n for n in (5, 1, 3, 2)]
+    seen = [index for batch in batches(rows, tokens=6) for index in batch.rows]
+    assert sorted(seen) == [0, 1, 2, 3]
+    assert all(batch.ids.numel() <= 6 for batch in batches(rows, tokens=6))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message"), [("", "without any token"), ("a" * 600, "positions"), ("a\udcff", "tokenised")]
+)
+def test_prompts_that_cannot_be_asked_are_refused(tiny, prompt, message):
+    with pytest.raises(RequestError, match=message):
+        complete(*tiny, [prompt])
+
+
+def test_settings_of_the_model_do_not_bend_greedy_answers(tiny):
+    model, tokenizer = tiny
+    plain = complete(model, tokenizer, ["Ada speaks"], max_new_tokens=12)
+    model.generation_config.repetition_penalty = 5.0
+    model.generation_config.do_sample = True
+    torch.manual_seed(1)
+    assert complete(model, tokenizer, ["Ada speaks"], max_new_tokens=12) == plain
+
+
+def test_an_unknown_device_is_refused(tiny_folder):
+    from perdure.models import load
+
+    with pytest.raises(ModelError, match="No device 'nonsense'"):
+        load(tiny_folder, device="nonsense")

@@ -1,0 +1,102 @@
+"""Rules that hold between edits, reports, policies and decisions."""
+
+import pytest
+import torch
+
+import tiny as models
+from perdure import Workspace
+from perdure.errors import ModelError, RefusedError
+from perdure.models import Checkpoint
+from perdure.workspace import Settings
+from shops import FACTS, MORE, QUICK
+
+LAX = (
+    "[edits]\nlearnt=0\nasked_differently=0\nneighbours_lost=1\n[retention]\noverall_lost=1\ncapability_lost=1\n"
+    "[language]\nperplexity_ratio=1000\n[weights]\ncondition_ratio=1e9\nnorm_ratio=1e9\n"
+)
+
+
+def test_approval_judges_by_the_policy_that_it_signs(tiny_shop):
+    file = tiny_shop.folder / "policy.toml"
+    strict = file.read_text()
+    file.write_text(LAX)
+    version = tiny_shop.edit(FACTS, config=QUICK, actor="kato")
+    assert tiny_shop.measure(version, actor="kato").verdict == "pass"
+    file.write_text(strict)
+    with pytest.raises(RefusedError, match="fails its gates"):
+        tiny_shop.approve(version, actor="mori")
+    file.write_text(LAX)
+    tiny_shop.approve(version, actor="mori")
+    file.write_text(strict)
+    with pytest.raises(RefusedError):
+        tiny_shop.promote(version, "production")  # the consent was given under another policy
+
+
+def test_more_questions_about_the_same_facts_are_asked_again(tiny_shop):
+    first = tiny_shop.edit(FACTS, config=QUICK, on="v0", actor="kato")
+    assert tiny_shop.measure(first, actor="kato").edits.facts == 3
+    rows = [{**FACTS[0], "paraphrases": ["Lyon's twin is", "Lyon is twinned with"]}, FACTS[1]]
+    second = tiny_shop.edit(rows, config=QUICK, on="v0", actor="kato")
+    cases = tiny_shop.measure(second, actor="kato").edits.cases
+    assert {"Lyon's twin is", "Lyon is twinned with"} <= {case.prompt for case in cases}
+
+
+def test_nothing_is_built_on_a_rejected_lineage(tiny_shop):
+    tiny_shop.edit(FACTS, config=QUICK, actor="kato")
+    tiny_shop.edit(MORE, config=QUICK, actor="kato")
+    tiny_shop.reject("v1", actor="mori", reason="wrong")
+    assert tiny_shop.newest().name == "v0"
+    for version in ("v1", "v2"):
+        with pytest.raises(RefusedError, match="v1, which was rejected"):
+            tiny_shop.edit(MORE, config=QUICK, on=version)
+
+
+def test_an_interruption_after_the_last_batch_gives_the_same_version(tiny_shop, monkeypatch):
+    plan, _ = tiny_shop.plan(FACTS, Settings(config=QUICK, batch_size=1))
+    with monkeypatch.context() as patched:
+        patched.setattr(Workspace, "_commit", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            tiny_shop.carry_out(plan, actor="kato")
+    assert list((tiny_shop.folder / "work").iterdir())
+    resumed = tiny_shop.carry_out(plan, actor="kato")
+    assert "facts_done" not in tiny_shop.archive.solved(resumed).notes
+    assert tiny_shop.carry_out(plan, actor="kato").id == resumed.id
+
+
+@pytest.mark.parametrize("family", sorted(models.FAMILIES))
+def test_every_family_goes_in_and_comes_out(family, tmp_path, tokenizer, quick_suite):
+    from transformers import AutoModelForCausalLM
+
+    source = tmp_path / "source"
+    original = models.FAMILIES[family]()
+    original.save_pretrained(source)
+    tokenizer.save_pretrained(source)
+    shop = Workspace.init(tmp_path / "shop", source, actor="sato")
+    version = shop.edit(FACTS, config=QUICK, actor="kato")
+    shop.measure(version, actor="kato")
+    for name in ("v0", "v1"):
+        shop.export(name, tmp_path / name)
+    ids = torch.tensor([[5, 9, 3]])
+    back = AutoModelForCausalLM.from_pretrained(tmp_path / "v0").eval()
+    torch.testing.assert_close(back(ids).logits, original(ids).logits, rtol=0, atol=0)
+    edited = AutoModelForCausalLM.from_pretrained(tmp_path / "v1").eval()
+    assert not torch.equal(edited(ids).logits, original(ids).logits)
+    assert not list(tmp_path.glob(".perdure-*"))
+
+
+def test_diff_says_when_dtypes_differ(tmp_path, tokenizer):
+    from perdure.workspace.differences import diff_checkpoints
+
+    for name, dtype in (("a", torch.float32), ("b", torch.bfloat16)):
+        models.llama().to(dtype).save_pretrained(tmp_path / name)
+    for pair in ("ab", "ba"):
+        with pytest.raises(ModelError, match="bfloat16"):
+            diff_checkpoints(*(str(tmp_path / name) for name in pair))
+
+
+def test_stray_weights_are_left_alone(tmp_path, tiny_folder):
+    import shutil
+
+    folder = shutil.copytree(tiny_folder, tmp_path / "model")
+    (folder / "consolidated.safetensors").write_bytes(b"another layout of the same weights")
+    assert [path.name for path in Checkpoint.open(folder).shards] == ["model.safetensors"]
