@@ -142,13 +142,13 @@ def diff(
 
         perdure diff v0 v2
 
-        perdure diff ./base-model ./fine-tuned-model
+        perdure diff ./base-model ./fine-tuned-model   (checkpoints have a slash in their name)
     """
     from perdure.cli.start import quieten
     from perdure.workspace.differences import diff_checkpoints, diff_versions
 
     quieten()
-    if Path(first).exists() or "/" in first:
+    if any("/" in source or source.endswith(".gguf") for source in (first, second)):
         found = diff_checkpoints(first, second)
     else:
         with opened(workspace, quiet=json) as shop:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from perdure.content import digest_json
+from perdure.content import digest_file, digest_json
 from perdure.deltas import Delta, compress
 from perdure.governance import judge
 from perdure.measuring import (
@@ -129,8 +129,14 @@ def _everything(
             model, tokenizer = shop.load(version)
             return Outcomes(harness=measure_harness(model, tokenizer, tasks, task_folder, progress=shop.progress))
 
-        parts.append(_once(shop, [version.id, "lm-eval", list(tasks), str(task_folder)], harness))
+        parts.append(_once(shop, [version.id, "lm-eval", list(tasks), _contents(task_folder)], harness))
     return parts[0].joined(*parts[1:])
+
+
+def _contents(folder: Path | None) -> list[list[str]]:
+    """The files of a folder by name and hash: edited task files are run again."""
+    files = sorted(folder.rglob("*")) if folder else []
+    return [[str(file), digest_file(file)] for file in files if file.is_file()]
 
 
 def _once(shop: "Workspace", key: list[Any], run: Callable[[], Outcomes]) -> Outcomes:
