@@ -5,7 +5,6 @@ from pydantic import ValidationError
 from perdure.errors import UnknownNameError
 from perdure.measuring import Outcomes, Suite, measure_retention
 from perdure.measuring.branching import _KEEP_TO_MASK, greedy_choices, keeps_to_mask
-from perdure.measuring.continuing import continue_rows
 from perdure.measuring.retention import (
     FactsConfig,
     FunctionsConfig,
@@ -15,6 +14,7 @@ from perdure.measuring.retention import (
 )
 from perdure.measuring.suites import Instruction, KnownFact, Pair
 from perdure.models import complete
+from perdure.models.continuing import continue_rows
 from perdure.models.tokens import encode, encode_pair
 from perdure.registry import measures
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from perdure.measuring.answers import cut, first_clause, has_ended, is_exactly, plain, says
-from perdure.measuring.continuing import continue_rows
 from perdure.measuring.outcomes import EditAnswer
 from perdure.measuring.progress import Progress, counting, silent
+from perdure.models.continuing import continue_rows
 from perdure.models.scoring import Scores, score_targets
 from perdure.models.tokens import encode
 from perdure.requests import Fact

@@ -1,13 +1,11 @@
 """Free generation: greedy continuations of many prompts."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
-
 from perdure.errors import RequestError
-from perdure.models.tokens import batches, encode
+from perdure.models.continuing import continue_rows
+from perdure.models.tokens import encode
 
 
 def complete(
@@ -33,44 +31,15 @@ def complete(
         RequestError: A prompt holds no token, or is too long for the model.
     """
     rows = [encode(tokenizer, prompt) for prompt in prompts]
-    answers = [""] * len(rows)
     if not all(rows):
         raise RequestError("a prompt without any token cannot be continued; give some text")
     _check_lengths(model, rows, max_new_tokens)
-    for batch in batches(rows, left=True, tokens=tokens, device=model.device):
-        with torch.no_grad(), _greedy(model, max_new_tokens):
-            written = model.generate(input_ids=batch.ids, attention_mask=batch.mask)
-        new = written[:, batch.ids.shape[1] :]
-        texts = tokenizer.batch_decode(new, skip_special_tokens=True)
-        for index, text in zip(batch.rows, texts, strict=True):
-            answers[index] = text
-        if on_done:
-            on_done(len(batch.rows))
-    return answers
+    return continue_rows(model, tokenizer, rows, _never, max_new_tokens=max_new_tokens, tokens=tokens, on_done=on_done)
 
 
-@contextmanager
-def _greedy(model: Any, max_new_tokens: int) -> Iterator[None]:
-    """While open, the model decodes greedily, whatever sampling or penalties its own settings name.
-
-    Settings given to `generate` would be filled up from the model's own, so those are set aside.
-    """
-    from transformers import GenerationConfig
-
-    own = model.generation_config
-    ends = own.eos_token_id
-    first = ends[0] if isinstance(ends, list) else ends
-    model.generation_config = GenerationConfig(
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
-        bos_token_id=own.bos_token_id,
-        eos_token_id=ends,
-        pad_token_id=0 if first is None else first,
-    )
-    try:
-        yield
-    finally:
-        model.generation_config = own
+def _never(_row: int, _text: str) -> bool:
+    """Only the model's end token or the limit stops a text."""
+    return False
 
 
 def _check_lengths(model: Any, rows: Sequence[Sequence[int]], more: int) -> None:
