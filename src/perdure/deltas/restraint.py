@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from perdure.deltas.delta import Change, Delta, LowRank
-from perdure.deltas.spectrum import compress, decompose, singular_values
+from perdure.deltas.spectrum import compress, decompose
 from perdure.errors import SettingError
 from perdure.registry import restraints
 
@@ -138,16 +138,12 @@ def _same(first: Change, second: Change) -> bool:
 
 
 def correction(change: Change, ceiling: float, config: PruneConfig) -> LowRank | None:
-    """Σ over s > σ* of (F(s) − s) u vᵀ as factors: what the restraint adds to the change; None if nothing.
-
-    The triangles of a QR tell first whether any value reaches σ*; most updates of a few facts stop there.
-    """
-    if float(singular_values(change)[:1].sum()) <= ceiling:
+    """Σ over s > σ* of (F(s) − s) u vᵀ as factors: what the restraint adds to the change; None if nothing."""
+    left_OK, values_K, right_KI = decompose(change, above=ceiling)
+    if not len(values_K):
         return None
-    left_OK, values_K, right_KI = decompose(change)
-    moved = contract(values_K, ceiling, config.form, config.alpha) - values_K
-    large = values_K > ceiling
-    return LowRank((left_OK[:, large] * moved[large]).float(), right_KI[large].float())
+    moved_K = contract(values_K, ceiling, config.form, config.alpha) - values_K
+    return LowRank((left_OK * moved_K).float(), right_KI.float())
 
 
 def _prune_matrix(change: Change, ceiling: float, config: PruneConfig) -> Change:

@@ -59,19 +59,23 @@ def largest_singular_value(weight_OI: Tensor, *, tolerance: float = 1e-9, limit:
     raise EditError(f"the largest singular value of a {tuple(matrix.shape)} matrix did not converge in {limit} steps")
 
 
-def decompose(change: Change) -> tuple[Tensor, Tensor, Tensor]:
+def decompose(change: Change, *, above: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
     """The singular value decomposition U [O, K], s [K] (descending), Vᵀ [K, I] of a change, float64.
 
-    For factors A Bᵀ with R < min(O, I): QR of both, then the SVD of the R × R product of the triangles,
-    so that nothing of the size of the matrix is formed. Otherwise through `eigh` of the smaller Gram matrix.
+    Only values larger than `above` are given, and only their vectors are formed. For factors A Bᵀ with
+    R < min(O, I): QR of both, then the SVD of the R × R product of the triangles, so that nothing of the size of
+    the matrix is formed. Otherwise through `eigh` of the smaller Gram matrix.
     """
     low_rank = change.low_rank
     if change.is_low_rank and low_rank is not None and low_rank.rank < min(change.shape):
         basis_OR, left_RR = torch.linalg.qr(low_rank.left.double())
         basis_IR, right_RR = torch.linalg.qr(low_rank.right.double().T)
         inner_left, values, inner_right = torch.linalg.svd(left_RR @ right_RR.T)
-        return basis_OR @ inner_left, values, inner_right @ basis_IR.T
-    return _decompose_dense(change.value())
+        kept = values > above if above else slice(None)
+        return basis_OR @ inner_left[:, kept], values[kept], inner_right[kept] @ basis_IR.T
+    left, values, right = _decompose_dense(change.value())
+    kept = values > above if above else slice(None)
+    return left[:, kept], values[kept], right[kept]
 
 
 def singular_values(change: Change) -> Tensor:

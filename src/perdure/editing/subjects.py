@@ -39,14 +39,14 @@ class Contexts:
 
 
 def sample_contexts(count: int = 5, seed: int = 0) -> Contexts:
-    """The bare prompt and `count` sentences of 25 to 75 characters from the built-in passages, seeded.
+    """The bare prompt and `count` sentences of 25 to 75 characters, each of another built-in passage, seeded.
 
     ROME lets the model write its prefixes; small models write poor ones, and every device writes its own.
     Sentences from text are the same everywhere and cost nothing.
     """
-    sentences = sorted({found for text in built_in_texts() for found in _SENTENCE.findall(text)})
-    drawn = random.Random(seed).sample(sentences, count)
-    return Contexts(("", *(f"{sentence} " for sentence in drawn)))
+    passages = [found for found in map(_SENTENCE.findall, built_in_texts()) if found]
+    draw = random.Random(seed)
+    return Contexts(("", *(f"{draw.choice(passage)} " for passage in draw.sample(passages, count))))
 
 
 @dataclass(frozen=True)
