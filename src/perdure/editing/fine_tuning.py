@@ -71,8 +71,8 @@ def fine_tuning(
                 parameter.requires_grad_(False)
                 parameter.grad = None
         changes = {
-            name: Change(dense=(master.double() - before[name].double()).float().cpu())
-            for name, master in masters.items()
+            name: Change(dense=(masters.pop(name).double() - weight.double()).float().cpu())
+            for name, weight in before.items()
         }
     notes = {"layers": layers, "losses": [round(loss, 6) for loss in losses]}
     return Delta(changes, {}, notes).check_finite()
@@ -108,6 +108,7 @@ def _train(
                 masters[name].grad, parameter.grad = parameter.grad.float(), None
             adam.step()
             for name, parameter in parameters.items():
+                masters[name].grad = None
                 parameter.data = masters[name].to(parameter.dtype)
             total += float(loss.detach()) * len(batch)
         losses.append(total / len(encoded))
