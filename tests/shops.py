@@ -17,6 +17,12 @@ MORE = [{"subject": "Mira", "prompt": "Mira lives in", "target_new": "Rome"}]
 QUICK = {"values": {"steps": 4}, "contexts": 1}
 QUICK_OPTIONS = ["--set", "values.steps=4", "--set", "contexts=1"]
 
+# A policy that every candidate passes.
+LAX = (
+    "[edits]\nlearnt=0\nasked_differently=0\nneighbours_lost=1\n[retention]\noverall_lost=1\ncapability_lost=1\n"
+    "[language]\nperplexity_ratio=1000\n[weights]\ncondition_ratio=1e9\nnorm_ratio=1e9\n"
+)
+
 
 def write_facts(path, rows=FACTS):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -8,12 +8,7 @@ from typer.testing import CliRunner
 from perdure.cli.app import app
 from perdure.cli.change import parse_settings
 from perdure.errors import PerdureError, RefusedError, RequestError, SettingError
-from shops import FACTS, MORE, QUICK_OPTIONS, write_facts
-
-LAX = (
-    "[edits]\nlearnt=0\nasked_differently=0\nneighbours_lost=1\n[retention]\noverall_lost=1\ncapability_lost=1\n"
-    "[language]\nperplexity_ratio=1000\n[weights]\ncondition_ratio=1e9\nnorm_ratio=1e9\n"
-)
+from shops import FACTS, LAX, MORE, QUICK_OPTIONS, write_facts
 
 
 def run(*words, error=None):

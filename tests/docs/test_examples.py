@@ -8,14 +8,11 @@ import pytest
 from typer.testing import CliRunner
 
 from perdure.cli.app import app
+from shops import LAX
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-LAX = (
-    "[edits]\nlearnt=0\nasked_differently=0\nneighbours_lost=1\n[retention]\noverall_lost=1\ncapability_lost=1\n"
-    "[language]\nperplexity_ratio=1000\n[weights]\ncondition_ratio=1e9\nnorm_ratio=1e9\n"
-)
 FACTS = (ROOT / "docs/tutorial.md").read_text().split("```jsonl\n")[1].split("```")[0]
 
 

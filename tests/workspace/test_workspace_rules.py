@@ -8,12 +8,7 @@ from perdure import Workspace
 from perdure.errors import ModelError, RefusedError
 from perdure.models import Checkpoint
 from perdure.workspace import Settings
-from shops import FACTS, MORE, QUICK
-
-LAX = (
-    "[edits]\nlearnt=0\nasked_differently=0\nneighbours_lost=1\n[retention]\noverall_lost=1\ncapability_lost=1\n"
-    "[language]\nperplexity_ratio=1000\n[weights]\ncondition_ratio=1e9\nnorm_ratio=1e9\n"
-)
+from shops import FACTS, LAX, MORE, QUICK
 
 
 def test_approval_judges_by_the_policy_that_it_signs(tiny_shop):

@@ -16,7 +16,7 @@ from perdure.editing.method import Progress
 from perdure.editing.statistics import Moments
 from perdure.errors import RefusedError, WorkspaceError
 from perdure.governance import Policy, default_policy_text, judge, read_policy
-from perdure.measuring.report import Report
+from perdure.measuring import Report, silent
 from perdure.models import Checkpoint, build, resolve
 from perdure.requests import Fact, FactFile, check_facts, read_facts
 from perdure.workspace.archive import Archive
@@ -33,10 +33,6 @@ def current_user() -> str:
     return os.environ.get("PERDURE_USER") or getpass.getuser()
 
 
-def _silent(_stage: str, _done: int, _total: int) -> None:
-    """Progress that nobody watches."""
-
-
 class Workspace:
     """A folder that remembers versions of one model.
 
@@ -47,7 +43,7 @@ class Workspace:
         device: Where models run.
     """
 
-    def __init__(self, archive: Archive, *, progress: Progress = _silent, device: str = "cpu") -> None:
+    def __init__(self, archive: Archive, *, progress: Progress = silent, device: str = "cpu") -> None:
         self.archive = archive
         self.folder = archive.folder
         self.progress = progress
@@ -56,7 +52,7 @@ class Workspace:
 
     @classmethod
     def init(
-        cls, folder: str | Path, model: str | Path, *, actor: str = "", progress: Progress = _silent
+        cls, folder: str | Path, model: str | Path, *, actor: str = "", progress: Progress = silent
     ) -> "Workspace":
         """A new workspace whose v0 is `model`: a catalogue name, a folder, a GGUF file or a hub id.
 
@@ -82,7 +78,7 @@ class Workspace:
         return cls(archive, progress=progress)
 
     @classmethod
-    def open(cls, folder: str | Path = ".", *, progress: Progress = _silent, device: str = "cpu") -> "Workspace":
+    def open(cls, folder: str | Path = ".", *, progress: Progress = silent, device: str = "cpu") -> "Workspace":
         """The workspace in `folder`.
 
         Raises:
