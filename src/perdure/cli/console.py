@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from perdure.errors import PerdureError, RequestError
+from perdure.progress import silent
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -46,7 +47,7 @@ def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
 def progress(*, quiet: bool = False) -> Iterator[Any]:
     """A callable (stage, done, total) that draws one bar per stage on stderr; silent where nobody looks."""
     if quiet or not err.is_terminal:
-        yield _note_stages if not quiet else _silent
+        yield _note_stages if not quiet else silent
         return
     bars = Progress(
         TextColumn("{task.description}"),
@@ -67,10 +68,6 @@ def progress(*, quiet: bool = False) -> Iterator[Any]:
 
     with bars:
         yield advance
-
-
-def _silent(_stage: str, _done: int, _total: int) -> None:
-    """Nothing is shown."""
 
 
 _noted: set[str] = set()

@@ -10,15 +10,9 @@ from perdure.deltas import Delta
 from perdure.editing.applying import apply_delta, restoring
 from perdure.editing.statistics import Moments
 from perdure.models import layout_of
+from perdure.progress import Progress, silent
 from perdure.registry import Method
 from perdure.requests import Fact
-
-Progress = Callable[[str, int, int], None]
-"""Told the stage in words, how much of it is done, and how much there is."""
-
-
-def _silent(_stage: str, _done: int, _total: int) -> None:
-    """Progress that nobody watches."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +27,7 @@ class Surroundings:
 
     previous_keys: Mapping[str, Tensor] = field(default_factory=dict)
     moments: Moments | None = None
-    progress: Progress = _silent
+    progress: Progress = silent
 
     def moments_for(self, model: Any, tokenizer: Any) -> Moments:
         """The moments given, or those of this model over the built-in text."""

@@ -10,7 +10,6 @@ from perdure.measuring.compare import (
     build_retention,
 )
 from perdure.measuring.outcomes import Answer, EditAnswer, Outcomes, Passage, TaskHits
-from perdure.measuring.progress import Progress, silent
 from perdure.measuring.report import Report
 from perdure.measuring.suites import Suite
 
@@ -35,7 +34,6 @@ __all__ = [
     "EditAnswer",
     "Outcomes",
     "Passage",
-    "Progress",
     "Report",
     "Suite",
     "TaskHits",
@@ -49,7 +47,6 @@ __all__ = [
     "measure_matrices",
     "measure_retention",
     "references_from",
-    "silent",
 ]
 
 

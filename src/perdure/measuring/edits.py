@@ -6,10 +6,10 @@ from typing import Any
 
 from perdure.measuring.answers import cut, first_clause, has_ended, is_exactly, plain, says
 from perdure.measuring.outcomes import EditAnswer
-from perdure.measuring.progress import Progress, counting, silent
 from perdure.models.continuing import continue_rows
 from perdure.models.scoring import Scores, score_targets
 from perdure.models.tokens import encode
+from perdure.progress import Progress, counting, silent
 from perdure.requests import Fact
 
 _MAX_NEW_TOKENS = 16

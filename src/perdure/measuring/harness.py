@@ -8,7 +8,7 @@ from typing import Any
 
 from perdure.errors import SettingError, UnknownNameError
 from perdure.measuring.outcomes import TaskHits
-from perdure.measuring.progress import Progress, silent
+from perdure.progress import Progress, silent
 
 
 def measure_harness(

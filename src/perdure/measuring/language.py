@@ -5,10 +5,10 @@ from typing import Any
 
 from perdure.errors import ModelError
 from perdure.measuring.outcomes import Passage
-from perdure.measuring.progress import Progress, counting, silent
 from perdure.measuring.suites import Suite
 from perdure.models.scoring import score_ids
 from perdure.models.tokens import encode
+from perdure.progress import Progress, counting, silent
 
 _BATCH_TOKENS = 512  # logits of every token are kept: 100 MB at 50 000 words
 

@@ -12,11 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from perdure.measuring.answers import cut, has_ended, has_said, normalise, says
 from perdure.measuring.branching import Row, greedy_choices
 from perdure.measuring.outcomes import Answer
-from perdure.measuring.progress import Progress, counting, silent
 from perdure.measuring.suites import Instruction, Pair, Suite
 from perdure.models import chat_prompt
 from perdure.models.continuing import continue_rows, end_tokens
 from perdure.models.tokens import encode, encode_pair
+from perdure.progress import Progress, counting, silent
 from perdure.registry import measures
 
 Parts = dict[str, tuple[Answer, ...]]

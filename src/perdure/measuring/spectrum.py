@@ -11,8 +11,8 @@ from torch import Tensor
 from perdure.content import digest_tensor
 from perdure.deltas import Change, Delta, Extremes, changed, extremes, singular_values
 from perdure.errors import SettingError
-from perdure.measuring.progress import Progress, counting, silent
 from perdure.measuring.report import MatrixMeasures
+from perdure.progress import Progress, counting, silent
 
 Recall = Callable[[str], Sequence[float] | None]
 """From a tensor's digest to the (largest, smallest) singular value remembered for it, or None."""

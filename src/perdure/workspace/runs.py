@@ -9,10 +9,11 @@ from pydantic import BaseModel, ValidationError
 
 from perdure.content import digest_json
 from perdure.deltas import Delta, load_delta, save_delta
-from perdure.editing.method import Progress, Surroundings, edit_in_batches
+from perdure.editing.method import Surroundings, edit_in_batches
 from perdure.editing.statistics import Moments
 from perdure.errors import IntegrityError, RequestError, SettingError
 from perdure.models.tokens import encode, join
+from perdure.progress import Progress
 from perdure.registry import Method, editors, restraints
 from perdure.requests import Fact, FactFile
 

@@ -12,12 +12,12 @@ from safetensors.torch import save_file
 
 from perdure.content import write_atomic
 from perdure.deltas import Delta
-from perdure.editing.method import Progress
 from perdure.editing.statistics import Moments
 from perdure.errors import RefusedError, WorkspaceError
 from perdure.governance import Policy, default_policy_text, judge, read_policy
-from perdure.measuring import Report, silent
+from perdure.measuring import Report
 from perdure.models import Checkpoint, build, resolve
+from perdure.progress import Progress, silent
 from perdure.requests import Fact, FactFile, check_facts, read_facts
 from perdure.workspace.archive import Archive
 from perdure.workspace.measurements import measure_version

@@ -1,4 +1,4 @@
-"""How far a measurement is: told to whoever watches."""
+"""How far long work is: told to whoever watches."""
 
 from collections.abc import Callable
 
