@@ -45,7 +45,7 @@ def _plain_value(model: Any, rows: list[SubjectRow], layer: int, anchor: float, 
     layout = layout_of(model)
     batch = pad([row.ids for row in rows])
     shift = torch.zeros(layout.d_model, requires_grad=True)
-    adam = torch.optim.Adam([shift], lr=config.learning_rate)
+    adam = torch.optim.Adam([shift], lr=config.learning_rate, betas=config.betas)
     at = torch.tensor([row.at for row in rows])
 
     def add(hidden_BTD: Tensor) -> Tensor:

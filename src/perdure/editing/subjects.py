@@ -5,7 +5,7 @@ Shape suffixes: N facts, I inputs of a projection, D hidden size.
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from perdure.editing.beginnings import Beginnings, read_beginnings
 from perdure.editing.statistics import built_in_texts
 from perdure.errors import RequestError
 from perdure.models import Layout, capture
-from perdure.models.tokens import batches, encode, join, last_token_of
+from perdure.models.tokens import encode, join, last_token_of
 from perdure.requests import Fact
 
 _SENTENCE = re.compile(r"(?:(?<=^)|(?<=[.!?] ))[A-Z][A-Za-z0-9 ,'-]{24,74}\.(?= |$)", re.MULTILINE)
@@ -66,6 +67,11 @@ class SubjectRow:
     ids: tuple[int, ...]
     at: int
     target: int
+
+    @property
+    def group(self) -> int:
+        """Rows of one group begin alike: those after the same context; −1 for texts without an answer."""
+        return self.context if self.target < len(self.ids) else -1
 
 
 def subject_row(tokenizer: Any, fact: Fact, text: str, answer: str, *, place: tuple[int, int]) -> SubjectRow:
@@ -143,17 +149,34 @@ def subject_states(
     keys = {layer: torch.zeros(layout.mlp_out[layer].d_in, count, dtype=torch.float64) for layer in layers}
     block_ND = torch.zeros(count, layout.d_model, dtype=torch.float64)
     wanted = {layer: layout.mlp_out[layer].module for layer in layers}
-    for batch in batches([row.ids[: row.at + 1] for row in rows], device=model.device):
+    beginnings = read_beginnings(model, layout, rows, last=last)
+    for chosen in _batches(rows, beginnings):
+        batch = beginnings.rest(chosen, [row.ids[: row.at + 1] for row in chosen], model.device)
         with torch.no_grad():
             seen = capture(
-                partial(model, **batch.inputs(), use_cache=False),
+                partial(model.base_model, **batch.inputs(model)),
                 inputs=wanted,
                 outputs={"block": layout.blocks[last]},
             )
-        for place, index in enumerate(batch.rows):
-            row = rows[index]
+        read = {layer: seen[layer][:, batch.column].double().cpu() for layer in layers}
+        block_BD = seen["block"][:, batch.column].double().cpu()
+        for place, row in enumerate(chosen):
             for layer, key_IN in keys.items():
-                key_IN[:, row.fact] += weights[row.context] * seen[layer][place, row.at].double().cpu()
+                key_IN[:, row.fact] += weights[row.context] * read[layer][place]
             if row.context == 0:
-                block_ND[row.fact] = seen["block"][place, row.at].double().cpu()
+                block_ND[row.fact] = block_BD[place]
     return SubjectStates(keys, block_ND)
+
+
+def _batches(
+    rows: Sequence[SubjectRow], beginnings: Beginnings, tokens: int = 2048
+) -> Iterator[tuple[SubjectRow, ...]]:
+    """The rows in batches of similar length, at most `tokens` padded tokens each (one row at least)."""
+    own = {row: row.at + 1 - beginnings.lengths.get(row.group, 0) for row in rows}
+    batch: list[SubjectRow] = []
+    for row in sorted(rows, key=own.__getitem__):
+        if batch and own[row] * (len(batch) + 1) > tokens:
+            yield tuple(batch)
+            batch = []
+        batch.append(row)
+    yield tuple(batch)

@@ -2,8 +2,9 @@
 
 The optimisation of Meng et al. (ROME 2022, section 3.1; MEMIT 2023, section 4.2), made fast without
 changing its path: tokens before the subject's last token do not depend on δ, so their keys and values are
-cached once; only the suffix runs, only above the edited layer, with logits only where an answer token is
-predicted, for many facts at a time, and facts that are done leave the batch.
+cached once, what all rows of a context begin with is read once for all facts; only the suffix runs, only
+above the edited layer, with logits only where an answer token is predicted, for many facts at a time, and
+facts that are done leave the batch.
 
 Shape suffixes: N facts, B rows, S suffix tokens, P prefix tokens, D hidden size, V vocabulary, A answers.
 """
@@ -16,6 +17,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from perdure.editing.beginnings import Beginnings, cache_of, keys_values, read_beginnings
 from perdure.editing.subjects import Contexts, SubjectRow, essence_rows, target_rows
 from perdure.errors import EditError
 from perdure.models import Layout, capture, layout_of, resume_above, returns_tuple
@@ -30,6 +32,7 @@ class ValueConfig(BaseModel):
 
     steps: int = Field(25, ge=1, description="At most this many Adam steps")
     learning_rate: float = Field(0.5, gt=0, description="Adam's learning rate")
+    betas: tuple[float, float] = Field((0.9, 0.999), description="Adam's averages of gradient and squared gradient")
     clamp: float = Field(0.75, gt=0, description="‖δ‖ is at most this times ‖v0‖")
     weight_decay: float = Field(0.5, ge=0, description="Weight of ‖δ‖ / ‖v0‖² in the loss")
     kl_weight: float = Field(0.0625, ge=0, description="Weight of KL(edited ‖ original) on “{subject} is a”")
@@ -127,10 +130,12 @@ def find_values(
     layout = layout_of(model)
     head_is_plain(model)  # looked at once, before the lower blocks are skipped
     rows = target_rows(tokenizer, facts, contexts) + essence_rows(tokenizer, facts)
+    beginnings = read_beginnings(model, layout, rows)
     shift_ND = torch.zeros(len(facts), layout.d_model)
     losses, steps = [0.0] * len(facts), [0] * len(facts)
     for chunk in _chunks(rows, len(facts), chunk_tokens or _default_chunk(model)):
-        search = _Search(model, layout, layer, [row for row in rows if row.fact in chunk], config)
+        suffixes = _prepare(model, layout, layer, [row for row in rows if row.fact in chunk], beginnings)
+        search = _Search(model, layout, layer, suffixes, config)
         anchor_N = anchors_ND[chunk].float().norm(dim=1).to(model.device)
         if not (anchor_N > 0).all():
             raise EditError(
@@ -170,10 +175,10 @@ def _chunks(rows: Sequence[SubjectRow], count: int, tokens: int) -> list[list[in
 class _Search:
     """The optimisation of one chunk of facts."""
 
-    def __init__(self, model: Any, layout: Layout, layer: int, rows: list[SubjectRow], config: ValueConfig) -> None:
+    def __init__(self, model: Any, layout: Layout, layer: int, suffixes: _Suffixes, config: ValueConfig) -> None:
         self.model, self.layout, self.layer, self.config = model, layout, layer, config
         self.as_tuple = returns_tuple(model, layout.blocks[layer])
-        self.suffixes = _prepare(model, layout, layer, rows)
+        self.suffixes = suffixes
         self.reference: dict[int, Tensor] = {}
 
     def run(self, chunk: list[int], anchor_N: Tensor, facts: Sequence[Fact]) -> Values:
@@ -181,7 +186,7 @@ class _Search:
         width, device = self.layout.d_model, self.model.device
         shifts = {fact: torch.zeros(width, device=device, requires_grad=True) for fact in chunk}
         anchors = dict(zip(chunk, anchor_N, strict=True))
-        adam = torch.optim.Adam(shifts.values(), lr=self.config.learning_rate)
+        adam = torch.optim.Adam(shifts.values(), lr=self.config.learning_rate, betas=self.config.betas)
         losses, steps = dict.fromkeys(chunk, float("nan")), dict.fromkeys(chunk, 0)
         active, suffixes = set(chunk), self.suffixes
         for step in range(self.config.steps):
@@ -255,7 +260,7 @@ class _Search:
                 input_ids=suffixes.ids_BS,
                 attention_mask=suffixes.mask_BT,
                 position_ids=suffixes.positions_BS,
-                past_key_values=_cache(self.model, suffixes.past),
+                past_key_values=cache_of(self.model, suffixes.past),
                 use_cache=True,
             )
 
@@ -269,49 +274,16 @@ def _answer_places(rows: Sequence[SubjectRow]) -> list[tuple[int, int]]:
     return places
 
 
-def _prepare(model: Any, layout: Layout, layer: int, rows: list[SubjectRow]) -> _Suffixes:
-    """One forward pass over whole rows, aligned at the subject's last token, kept in two halves."""
-    from transformers import DynamicCache
-
+def _prepare(model: Any, layout: Layout, layer: int, rows: list[SubjectRow], beginnings: Beginnings) -> _Suffixes:
+    """One forward pass over what follows the shared beginnings, cut at the subject's last token."""
     # The last answer token is only predicted, never read.
     inputs = [row.ids if row.target == len(row.ids) else row.ids[:-1] for row in rows]
-    before = max(row.at for row in rows)
-    after = max(len(ids) - row.at for ids, row in zip(inputs, rows, strict=True))
-    ids_BT = torch.zeros(len(rows), before + after, dtype=torch.long)
-    mask_BT = torch.zeros_like(ids_BT)
-    for index, (ids, row) in enumerate(zip(inputs, rows, strict=True)):
-        place = slice(before - row.at, before - row.at + len(ids))
-        ids_BT[index, place] = torch.tensor(ids, dtype=torch.long)
-        mask_BT[index, place] = 1
-    positions_BT = (mask_BT.cumsum(1) - 1).clamp(min=0).to(model.device)
-    ids_BT, mask_BT = ids_BT.to(model.device), mask_BT.to(model.device)
-    cache = DynamicCache(config=model.config)
+    rest = beginnings.rest(rows, inputs, model.device)
+    given = rest.inputs(model)
     with torch.no_grad():
-        seen = capture(
-            lambda: model.base_model(
-                input_ids=ids_BT,
-                attention_mask=mask_BT,
-                position_ids=positions_BT,
-                past_key_values=cache,
-                use_cache=True,
-            ),
-            outputs={"block": layout.blocks[layer]},
-            whole=True,
-        )
-    past = tuple(
-        (layer_cache.keys[:, :, :before].contiguous(), layer_cache.values[:, :, :before].contiguous())
-        for layer_cache in cache.layers
-    )
-    hidden_BSD = seen["block"][:, before:].detach()
-    return _Suffixes(tuple(rows), hidden_BSD, ids_BT[:, before:], mask_BT, positions_BT[:, before:], past)
-
-
-def _cache(model: Any, past: tuple[tuple[Tensor, Tensor], ...]) -> Any:
-    """A cache of its own for one forward pass, holding the prefix."""
-    from transformers import DynamicCache
-
-    cache = DynamicCache(config=model.config)
-    for index, (key, value) in enumerate(past):
-        if key.shape[2]:
-            cache.update(key, value, index)
-    return cache
+        seen = capture(lambda: model.base_model(**given), outputs={"block": layout.blocks[layer]}, whole=True)
+    here = slice(rest.column, None)
+    before = rest.mask_BT.shape[1] - rest.ids_BT.shape[1] + rest.column
+    past = keys_values(given["past_key_values"], before)
+    hidden_BSD = seen["block"][:, here].detach()
+    return _Suffixes(tuple(rows), hidden_BSD, rest.ids_BT[:, here], rest.mask_BT, rest.positions_BT[:, here], past)
