@@ -1,21 +1,25 @@
-"""Content and its name: canonical JSON, hashes of tensors and files, atomic writes.
+"""Content and its name: canonical JSON, hashes of tensors and files, files and folders written whole or not at all.
 
 The identity of a tensor is the sha256 over its dtype, shape and bytes; the identity of a document
 is the sha256 of its canonical JSON. Everything cached or stored in perdure is found by one of these.
 """
 
+import fcntl
+import glob
 import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perdure.errors import SettingError
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 _CHUNK = 1 << 22
@@ -60,10 +64,15 @@ def tensor_bytes(tensor: "Tensor") -> memoryview:
     return memoryview(flat.view(torch.uint8).numpy().data).cast("B")
 
 
+def tensor_hasher(dtype: "torch.dtype", shape: Sequence[int]) -> "hashlib._Hash":
+    """The hash that gives a tensor's identity once it was fed all of the tensor's bytes."""
+    name = str(dtype).removeprefix("torch.")
+    return hashlib.sha256(f"{name}{list(shape)}\n".encode())
+
+
 def digest_tensor(tensor: "Tensor") -> str:
     """The identity of a tensor: sha256 (hex) over dtype, shape and bytes."""
-    dtype = str(tensor.dtype).removeprefix("torch.")
-    found = hashlib.sha256(f"{dtype}{list(tensor.shape)}\n".encode())
+    found = tensor_hasher(tensor.dtype, tensor.shape)
     if tensor.numel():
         found.update(tensor_bytes(tensor))
     return found.hexdigest()
@@ -92,6 +101,64 @@ def write_atomic(path: Path, data: bytes) -> None:
     """Write `data` to `path` so that a crash leaves the old file or the whole new one."""
     with atomic_path(path) as scratch:
         scratch.write_bytes(data)
+
+
+@contextmanager
+def fresh_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder beside `folder` to fill; it takes the final name, synced, when the block ends.
+
+    After a crash at any moment the final name holds the whole folder or none. What crashed writers left is
+    removed by the next one; those of living writers are locked and stay.
+
+    Raises:
+        SettingError: `folder` is there and not empty, or was made by somebody else meanwhile.
+    """
+    final = Path(os.path.abspath(folder))  # noqa: PTH100 - a link at the end must stay visible
+    if final.is_symlink() or (final.exists() and (not final.is_dir() or any(final.iterdir()))):
+        raise SettingError(f"{folder} exists and is not an empty folder; name a new one")
+    with _locked_scratch(final) as scratch:
+        yield scratch
+        sync_folder(scratch)
+        try:
+            scratch.rename(final)
+        except OSError as error:
+            raise SettingError(f"{folder} was made by somebody else meanwhile: {error}") from error
+        sync_folder(final.parent)
+
+
+@contextmanager
+def _locked_scratch(final: Path) -> Iterator[Path]:
+    final.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in final.parent.glob(f".{glob.escape(final.name)}.*.tmp"):
+        _remove_if_free(leftover)
+    scratch = final.parent / f".{final.name}.{secrets.token_hex(6)}.tmp"
+    scratch.mkdir()
+    handle = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield scratch
+    finally:
+        os.close(handle)
+        if scratch.exists():
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _remove_if_free(leftover: Path) -> None:
+    with suppress(OSError):
+        handle = os.open(leftover, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(leftover, ignore_errors=True)
+        finally:
+            os.close(handle)
+
+
+def write_synced(path: Path, data: bytes) -> None:
+    """Write `data` to the new file `path` and sync it: for files of a folder that is not yet in place."""
+    with path.open("xb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def sync_folder(folder: Path) -> None:

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from perdure.cli.app import app
 from perdure.cli.change import parse_settings
-from perdure.errors import PerdureError, RefusedError, RequestError, SettingError
+from perdure.errors import ModelError, PerdureError, RefusedError, RequestError, SettingError
 from shops import FACTS, LAX, MORE, QUICK_OPTIONS, write_facts
 
 
@@ -55,6 +55,7 @@ def test_help_is_quick_because_torch_stays_out():
         "log",
         "verify",
         "export",
+        "apply",
         "clean",
         "methods",
         "demo",
@@ -187,3 +188,21 @@ def test_demo_goes_through_and_goes_on(tmp_path, tiny_folder, quick_suite, monke
     assert again["figures"] == first["figures"]
     output = run("demo", tmp_path / "demo", "--model", tiny_folder, "--facts", facts).output
     assert "Side by side" in output
+
+
+def test_a_delta_goes_to_another_copy_of_the_base(place, tmp_path, tiny_folder):
+    run("edit", place, *QUICK_OPTIONS, "--as", "kato", "--no-measure")
+    file = tmp_path / "v1.safetensors"
+    assert run_json("export", "v1", file, "--delta")["bytes"] == file.stat().st_size
+    done = run_json("apply", file, "--to", tiny_folder, "--out", tmp_path / "edited")
+    assert done["checked"] is True
+    assert 0 < done["changed"] < done["tensors"]
+    run("export", "v1", tmp_path / "v1")
+    names = {path.name for path in (tmp_path / "v1").iterdir()}
+    assert names == {path.name for path in (tmp_path / "edited").iterdir()}
+    weights = "model.safetensors"
+    assert (tmp_path / "edited" / weights).read_bytes() == (tmp_path / "v1" / weights).read_bytes()
+    run("apply", file, "--to", tmp_path / "v1", "--out", tmp_path / "again", error=ModelError)
+    run("export", "v1", file, "--delta", error=SettingError)
+    run("export", "v0", tmp_path / "v0.safetensors", "--delta", error=SettingError)
+    assert not (tmp_path / "again").exists()

@@ -93,3 +93,28 @@ def test_difference_leaves_equal_tensors_out():
     assert found.changes["b"].value().tolist() == [0.0, 2.0]
     with pytest.raises(SettingError, match="tensor names"):
         difference(before, {"a": before["a"]})
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_changed_leaves_its_arguments_alone(dtype):
+    weight, change = torch.randn(6, 9).to(dtype), low_rank()
+    kept, parts = weight.clone(), [part.clone() for part in change.tensors()]
+    changed(weight, change)
+    assert torch.equal(weight, kept)
+    assert all(torch.equal(a, b) for a, b in zip(change.tensors(), parts, strict=True))
+
+
+@pytest.mark.parametrize("shape", [(5,), (), (3, 4, 5), (0, 3), (5, 0), (7, 11)])
+def test_dense_changes_of_any_shape_are_added_in_pieces(shape, monkeypatch):
+    monkeypatch.setattr("perdure.deltas.delta._CHUNK_ELEMENTS", 10)
+    weight, dense = torch.randn(shape).bfloat16(), torch.randn(shape)
+    expected = (weight.double() + dense.double()).bfloat16()
+    assert torch.equal(changed(weight, Change(dense=dense)), expected)
+
+
+def test_rows_of_a_change_change_the_rows():
+    weight, change = torch.randn(6, 9).bfloat16(), low_rank() + Change(dense=torch.randn(6, 9))
+    whole = changed(weight, change)
+    assert torch.equal(
+        torch.cat([changed(weight[:4], change.rows(0, 4)), changed(weight[4:], change.rows(4, 6))]), whole
+    )

@@ -134,7 +134,7 @@ def test_checkout_overwrites_nothing(archive, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "empty")
     for target in ("full", "full/mine.txt", "link"):
-        with pytest.raises(WorkspaceError, match="not an empty folder"):
+        with pytest.raises(SettingError, match="not an empty folder"):
             archive.checkout(v0, tmp_path / target)
     with pytest.raises(WorkspaceError, match="own folders"):
         archive.checkout(v0, archive.folder / "objects" / "out")

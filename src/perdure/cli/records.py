@@ -1,11 +1,11 @@
-"""perdure log, verify, export, clean."""
+"""perdure log, verify, export, apply, clean."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from perdure.cli.console import say, say_json, table
+from perdure.cli.console import progress, say, say_json, table
 from perdure.cli.options import AsJson, Folder, opened
 from perdure.errors import IntegrityError
 
@@ -15,6 +15,7 @@ def add_to(app: typer.Typer) -> None:
     app.command(rich_help_panel="Look")(log)
     app.command(rich_help_panel="Keep")(verify)
     app.command(rich_help_panel="Keep")(export)
+    app.command(rich_help_panel="Keep")(apply)
     app.command(rich_help_panel="Keep")(clean)
 
 
@@ -68,21 +69,61 @@ def verify(
 
 def export(
     version: Annotated[str, typer.Argument(help="A version.")],
-    folder: Annotated[Path, typer.Argument(help="A new folder.")],
+    target: Annotated[Path, typer.Argument(help="A new folder; with --delta a new file.")],
+    delta: Annotated[bool, typer.Option("--delta", help="Only what the version changed, as one file.")] = False,
     workspace: Folder = Path(),
     json: AsJson = False,
 ) -> None:
     """Write a version as a model folder: AutoModelForCausalLM.from_pretrained loads it.
 
-    Example: perdure export v1 out/
+    With --delta, write only what turns the base into the version; perdure apply puts it on a copy of the base.
+
+    Examples:
+
+        perdure export v1 out/
+
+        perdure export v1 v1.safetensors --delta
     """
     with opened(workspace, quiet=True) as shop:
-        shop.export(version, folder)
         name = shop.version(version).name
+        if delta:
+            shop.export_delta(name, target)
+        else:
+            shop.export(name, target)
+    size = target.stat().st_size if delta else None
     if json:
-        say_json({"version": name, "folder": str(folder)})
+        say_json({"version": name, "delta" if delta else "folder": str(target), "bytes": size})
+    elif delta:
+        say(f"what {name} changed is in {target}, {target.stat().st_size / 1e6:,.1f} MB")
     else:
-        say(f"{name} is in {folder}")
+        say(f"{name} is in {target}")
+
+
+def apply(
+    delta: Annotated[Path, typer.Argument(help="A file written by perdure export VERSION FILE --delta.")],
+    to: Annotated[str, typer.Option("--to", help="The base: a folder, a catalogue name, a .gguf file or a hub id.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The new model folder.")],
+    json: AsJson = False,
+) -> None:
+    """Put an exported delta on a copy of the base, wherever it lies; no workspace is needed.
+
+    Works through the checkpoint a few rows at a time, so it may be far larger than memory. Every tensor of
+    the base is checked by its hash, and every changed one after; the new folder is there whole or not at all.
+
+    Example: perdure apply v1.safetensors --to ./base-model --out ./edited-model
+    """
+    from perdure.deltas.exported import ExportedDelta
+    from perdure.deltas.streaming import apply_to_folder
+    from perdure.models.loading import resolve
+
+    exported = ExportedDelta.open(delta)
+    with progress(quiet=json) as advance:
+        done = apply_to_folder(resolve(to), exported, out, progress=advance)
+    name = exported.contents.notes.get("name", "")
+    if json:
+        say_json({"version": exported.contents.notes.get("version"), "folder": str(out), **vars(done)})
+    else:
+        say(f"{out} is {name}: {done.changed} of {done.tensors} tensors changed, all checked against their hashes")
 
 
 def clean(workspace: Folder = Path(), json: AsJson = False) -> None:

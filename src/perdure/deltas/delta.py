@@ -3,7 +3,7 @@
 Shape suffixes: O rows and I columns of the tensor as it is stored, R rank, N keys.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any
@@ -101,6 +101,13 @@ class Change:
         low_rank = self.low_rank and LowRank(self.low_rank.left * factor, self.low_rank.right)
         return Change(low_rank, None if self.dense is None else self.dense * factor)
 
+    def rows(self, start: int, stop: int) -> "Change":
+        """The change of rows `start` to `stop` of the tensor, as a matrix; see `row_length`."""
+        low_rank = self.low_rank and LowRank(self.low_rank.left[start:stop], self.low_rank.right)
+        if self.dense is None:
+            return Change(low_rank)
+        return Change(low_rank, self.dense.reshape(-1, row_length(self.dense.shape))[start:stop])
+
     def tensors(self) -> Iterable[Tensor]:
         """Every tensor that this change is made of."""
         if self.low_rank is not None:
@@ -179,29 +186,44 @@ def changed(weight: Tensor, change: Change) -> Tensor:
     """The weight [O, I] plus its change, with the same bits on every machine.
 
     A BLAS product would sum in an order of its own. Here the rank-one terms are added one by one in
-    float64, element by element, and the sum is rounded once to the weight's dtype: every operation is
-    fixed by IEEE 754. A version's weights are *defined* by this sum, so factors alone restore them.
+    float64, element by element, and the sum is converted to the weight's dtype at the end (torch goes
+    through float32 on the way to 16 bits): every operation is fixed by IEEE 754. A version's weights are
+    *defined* by this sum, so factors alone restore them. Memory: the result and pieces of 2 MiB.
 
     Raises:
         SettingError: The shapes differ.
     """
     if weight.shape != change.shape:
         raise SettingError(f"the weight has shape {tuple(weight.shape)}, its change {tuple(change.shape)}")
-    if change.low_rank is None or change.low_rank.rank == 0:
-        dense = change.dense if change.dense is not None else torch.zeros_like(weight)
-        return (weight.double() + dense.to(weight.device).double()).to(weight.dtype)
-    result = torch.empty_like(weight)
-    left_OR = change.low_rank.left.to(weight.device).double()
-    right_RI = change.low_rank.right.to(weight.device).double()
-    step = max(1, _CHUNK_ELEMENTS // max(1, weight.shape[1]))
-    for start in range(0, weight.shape[0], step):
-        rows = slice(start, start + step)
-        total = weight[rows].double()
-        if change.dense is not None:
-            total = total + change.dense[rows].to(weight.device).double()
-        _add_terms(total, left_OR[rows], right_RI)
-        result[rows] = total.to(weight.dtype)
+    result = torch.empty(weight.shape, dtype=weight.dtype, device=weight.device)
+    low_rank, columns = change.low_rank, row_length(weight.shape)
+    if low_rank is not None:
+        low_rank = LowRank(low_rank.left.to(weight.device).double(), low_rank.right.to(weight.device).double())
+    rows = Change(low_rank, change.dense)
+    weight_rows, result_rows = weight.reshape(-1, columns), result.view(-1, columns)
+    step = max(1, _CHUNK_ELEMENTS // max(1, columns))
+    for start in range(0, weight_rows.shape[0], step):
+        stop = start + step
+        total = _summed(weight_rows[start:stop], rows.rows(start, stop))
+        result_rows[start:stop] = total.to(weight.dtype)
     return result
+
+
+def row_length(shape: Sequence[int]) -> int:
+    """The columns of a tensor worked on in pieces, as a matrix: its last size; 1 for vectors and single numbers."""
+    return max(1, shape[-1]) if len(shape) > 1 else 1
+
+
+def _summed(weight_OI: Tensor, change: Change) -> Tensor:
+    """The sum in float64, in the order that defines it: the weight, the dense part, the rank-one terms."""
+    total_OI = weight_OI.to(torch.float64, copy=True)
+    low_rank, dense = change.low_rank, change.dense
+    if dense is not None:
+        total_OI = total_OI + dense.to(weight_OI.device).double()
+    if low_rank is None or low_rank.rank == 0:
+        return total_OI if dense is not None else total_OI + 0.0
+    _add_terms(total_OI, low_rank.left, low_rank.right)
+    return total_OI
 
 
 def _add_terms(total_OI: Tensor, left_OR: Tensor, right_RI: Tensor) -> None:

@@ -27,7 +27,7 @@ _DTYPES = {
     "F16": torch.float16,
     "BF16": torch.bfloat16,
 }
-_INDEX = "model.safetensors.index.json"
+INDEX = "model.safetensors.index.json"
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def _read_header(shard: Path) -> dict[str, TensorEntry]:
 
 
 def _check_index(folder: Path, entries: Mapping[str, TensorEntry]) -> None:
-    index = folder / _INDEX
+    index = folder / INDEX
     if not index.is_file():
         return
     try:
@@ -174,6 +174,6 @@ def _check_index(folder: Path, entries: Mapping[str, TensorEntry]) -> None:
         raise ModelError(f"{index} is damaged: {error}") from error
     if wrong:
         raise ModelError(
-            f"{folder}: {len(wrong)} tensors that {_INDEX} lists are missing or in another shard, "
+            f"{folder}: {len(wrong)} tensors that {INDEX} lists are missing or in another shard, "
             f"for example {', '.join(wrong[:3])}"
         )

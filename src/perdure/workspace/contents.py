@@ -3,7 +3,6 @@
 import re
 import sqlite3
 from collections.abc import Iterable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from perdure.workspace.ledger import checked_actor, plain_json
 from perdure.workspace.manifest import Manifest, TensorRecord, check_file_names, library_versions
 from perdure.workspace.objects import Pack, StoredObject, TensorReader
 from perdure.workspace.records import StorageReport, Version
+from perdure.workspace.version_delta import write_version_delta
 
 OWN_FOLDERS = ("objects", "tmp", "quarantine")
 _NUMBER = re.compile(r"v[0-9]+", re.ASCII)
@@ -178,11 +178,7 @@ class Contents(Base):
             if name not in records:
                 raise UnknownNameError("tensor", name, records)
             record = records[name]
-            try:
-                tensor = reader.tensor(record.hash)
-                _check_record(tensor, record)
-            except IntegrityError as error:
-                raise IntegrityError(f"{version.name}, tensor {name}: {error}") from error
+            tensor = _read(reader, version, name, record)
             # Two names of equal bits must not share memory: libraries would drop one when saving.
             read[name] = tensor.clone() if record.hash in seen else tensor
             seen.add(record.hash)
@@ -211,16 +207,39 @@ class Contents(Base):
             version: Which.
             folder: Where to; missing or empty. Over 5 GB the weights are sharded.
 
+        One tensor is in memory at a time, and what it was made from.
+
         Raises:
-            WorkspaceError: The folder is not empty, belongs to the workspace's own, or the disk is full.
+            SettingError: The folder is not empty.
+            WorkspaceError: It belongs to the workspace's own, or the disk is full.
             IntegrityError: Something stored is damaged.
         """
         target = Path(folder).resolve()
         if any(target.is_relative_to((self.folder / own).resolve()) for own in OWN_FOLDERS):
             raise WorkspaceError(f"{folder} is one of the workspace's own folders; name another")
         manifest = self._own(version).manifest
-        read = partial(self.tensors, version)
-        write_folder(Path(folder), manifest, self.side_files(version), read)
+        files = self.side_files(version)
+
+        def read(name: str) -> Tensor:  # a reader of its own each time: what it maps leaves memory with it
+            return _read(TensorReader(self._store), version, name, manifest.tensors[name])
+
+        write_folder(Path(folder), manifest, files, read)
+
+    @translated("writing a delta")
+    def write_delta(self, version: Version, path: Path) -> None:
+        """Write what turns the base into the version as one file, which `apply_to_folder` puts on any copy of the base.
+
+        Raises:
+            SettingError: The version is the base, or the file is there.
+            IntegrityError: Something stored is damaged.
+        """
+        version = self._own(version)
+        base = self.lineage(version)[0]
+        if version.id == base.id:
+            raise SettingError(f"{version.name} is the base: it has no delta to export")
+        if path.exists() or path.is_symlink():
+            raise SettingError(f"{path} exists; name a new file")
+        write_version_delta(self._store, version, base, path)
 
     @translated("reading storage")
     def storage(self, version: Version) -> StorageReport:
@@ -285,6 +304,16 @@ def _check_fits(delta: Delta, manifest: Manifest, parent: str) -> None:
         shape = manifest.tensors[name].shape
         if tuple(change.shape) != shape:
             raise SettingError(f"the delta's change of {name} has shape {tuple(change.shape)}, not {shape}")
+
+
+def _read(reader: TensorReader, version: Version, name: str, record: TensorRecord) -> Tensor:
+    """A tensor of a version, verified; an error names object, version and tensor."""
+    try:
+        tensor = reader.tensor(record.hash)
+        _check_record(tensor, record)
+    except IntegrityError as error:
+        raise IntegrityError(f"{version.name}, tensor {name}: {error}") from error
+    return tensor
 
 
 def _check_record(tensor: Tensor, record: TensorRecord) -> None:

@@ -6,6 +6,7 @@ operations alone, the others because they are copies of the bits.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ LOW_RANK, XOR, FULL = "low_rank", "xor", "full"
 ENCODINGS = (LOW_RANK, XOR, FULL)
 _WORTHWHILE = 2  # a reference to another object must at least halve the bytes
 _LEVEL = 3
+_PIECE = 1 << 22  # numbers whose bytes are worked on at a time
 DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in (
     torch.float64, torch.float32, torch.float16, torch.bfloat16
 )}  # fmt: skip
@@ -100,21 +102,47 @@ def _decode(encoded: Encoded, reference: Tensor | None) -> Tensor:
 
 def _compress(new: Tensor, reference: Tensor) -> bytes:
     """The XOR of the bits, grouped by the bytes' place in the number, compressed."""
-    difference = np.bitwise_xor(np.asarray(tensor_bytes(new)), np.asarray(tensor_bytes(reference)))
-    planes = np.ascontiguousarray(difference.reshape(-1, new.element_size()).T)
-    return zstandard.ZstdCompressor(level=_LEVEL).compress(planes.data.cast("B"))
+    new_NB, old_NB = _byte_rows(new), _byte_rows(reference)
+    packer = zstandard.ZstdCompressor(level=_LEVEL).compressobj(size=new_NB.size)
+    parts = []
+    for place in range(new_NB.shape[1]):
+        for start in range(0, len(new_NB), _PIECE):
+            rows = slice(start, start + _PIECE)
+            parts.append(packer.compress((new_NB[rows, place] ^ old_NB[rows, place]).data))
+    return b"".join([*parts, packer.flush()])
 
 
 def _decompress(data: Tensor, reference: Tensor) -> Tensor:
-    packed = bytes(tensor_bytes(data))
+    """What was compressed against `reference`; beside the result only pieces are held."""
+    packed = tensor_bytes(data)
     # The decompressor trusts the size in the frame's header, so that is compared first.
     if zstandard.get_frame_parameters(packed).content_size != reference.nbytes:
         raise ValueError("it has not the size of its reference")
-    planes = np.frombuffer(zstandard.ZstdDecompressor().decompress(packed), dtype=np.uint8)
-    size = reference.element_size()
-    difference = np.ascontiguousarray(planes.reshape(size, -1).T).reshape(-1)
-    bits = np.bitwise_xor(difference, np.asarray(tensor_bytes(reference)))
-    return torch.from_numpy(bits).view(reference.dtype).reshape(reference.shape)
+    result = reference.clone(memory_format=torch.contiguous_format)
+    bits_NB = _byte_rows(result)
+    with zstandard.ZstdDecompressor().stream_reader(packed) as stream:
+        for place in range(bits_NB.shape[1]):
+            for start in range(0, len(bits_NB), _PIECE):
+                rows = bits_NB[start : start + _PIECE, place]
+                rows ^= np.frombuffer(_exactly(stream, len(rows)), dtype=np.uint8)
+        if stream.read(1):
+            raise ValueError("it goes on after its last number")
+    return result
+
+
+def _byte_rows(tensor: Tensor) -> "np.ndarray[Any, np.dtype[np.uint8]]":
+    """The bytes of a tensor, one row per number; a view where the tensor is contiguous."""
+    return np.frombuffer(tensor_bytes(tensor), dtype=np.uint8).reshape(-1, tensor.element_size())
+
+
+def _exactly(stream: Any, size: int) -> bytes:
+    data = bytearray()
+    while len(data) < size:
+        more = stream.read(size - len(data))
+        if not more:
+            raise ValueError("it ends early")
+        data += more
+    return bytes(data)
 
 
 def is_finite(tensor: Tensor) -> bool:

@@ -24,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from perdure.content import canonical_json, digest_bytes, digest_file, digest_json, digest_tensor, sync_folder
-from perdure.deltas import Change
+from perdure.deltas import Change, LowRank
 from perdure.errors import IntegrityError, ModelError
 from perdure.workspace import encodings
 from perdure.workspace.database import Database
@@ -73,6 +73,19 @@ class Pack:
     bytes: int
     header: str
     tensors: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Factors:
+    """What makes a tensor out of another.
+
+    Attributes:
+        low_rank: The factors of the sum.
+        reference: The hash of the tensor that they are added to.
+    """
+
+    low_rank: LowRank
+    reference: str
 
 
 class ObjectStore:
@@ -362,6 +375,7 @@ class TensorReader:
         """
         query = "SELECT hash, name FROM packed WHERE pack = ? ORDER BY name"
         for name, inside in self._store.rows(query, pack):
+            self._packs.clear()  # what was mapped for the one before leaves memory
             if self._store.packed(name) != (pack, inside) and digest_tensor(self._inside(pack, inside)) != name:
                 raise IntegrityError(f"object {name}: its copy {inside} in pack {pack} is damaged")
 
@@ -374,7 +388,30 @@ class TensorReader:
             raise IntegrityError(f"object {name}: its references run in a circle; the database was changed")
         return self._loose(known)
 
+    def factors(self, name: str) -> Factors | None:
+        """The factors of a tensor that is stored as a low-rank sum, and what they are added to; else None.
+
+        Raises:
+            IntegrityError: The object is missing or damaged.
+        """
+        known = self._store.listed(name)
+        if known is None:
+            return None
+        encoded, _, _ = self._opened(known)
+        if encoded.encoding != encodings.LOW_RANK or known.reference is None:
+            return None
+        return Factors(LowRank(encoded.parts["left"], encoded.parts["right"]), known.reference)
+
     def _loose(self, known: StoredObject) -> Tensor:
+        encoded, dtype, shape = self._opened(known)
+        base = None if known.reference is None else self._raw(known.reference, known.depth)
+        try:
+            return encodings.decode(encoded, dtype, shape, base)
+        except IntegrityError as error:
+            raise IntegrityError(f"object {known.hash}: {error}") from error
+
+    def _opened(self, known: StoredObject) -> tuple[Encoded, torch.dtype, tuple[int, ...]]:
+        """What a loose tensor object holds, and the dtype and shape of the tensor; its file is checked."""
         what = f"object {known.hash}"
         path = self._store.loose_file(known)
         try:
@@ -387,11 +424,7 @@ class TensorReader:
             raise IntegrityError(f"{what}: it is no tensor object: {error}") from error
         if encoding not in encodings.ENCODINGS or reference != known.reference:
             raise IntegrityError(f"{what}: its header is not what the database says")
-        base = None if reference is None else self._raw(reference, known.depth)
-        try:
-            return encodings.decode(Encoded(encoding, parts), dtype, shape, base)
-        except IntegrityError as error:
-            raise IntegrityError(f"{what}: {error}") from error
+        return Encoded(encoding, parts), dtype, shape
 
     def _from_pack(self, name: str) -> Tensor:
         place = self._store.packed(name)
@@ -439,15 +472,17 @@ def _digest_header(path: Path) -> str:
 
 
 def _hash_all(path: Path, source: Path) -> dict[str, str]:
-    """The hash of every tensor in a safetensors file."""
+    """The hash of every tensor in a safetensors file; the file is mapped anew for each, so none stays in memory."""
     found: dict[str, str] = {}
     try:
         with safe_open(path, framework="pt") as stream:
-            for name in stream.keys():  # noqa: SIM118
+            names = list(stream.keys())
+        for name in names:
+            with safe_open(path, framework="pt") as stream:
                 tensor: torch.Tensor = stream.get_tensor(name)
-                if not encodings.is_finite(tensor):
-                    raise ModelError(f"{name} in {source} holds NaN or infinite numbers; the checkpoint is damaged")
-                found[name] = digest_tensor(tensor)
+            if not encodings.is_finite(tensor):
+                raise ModelError(f"{name} in {source} holds NaN or infinite numbers; the checkpoint is damaged")
+            found[name] = digest_tensor(tensor)
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{source} changed while it was copied, or is damaged: {error}") from error
     return found

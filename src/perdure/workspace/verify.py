@@ -138,18 +138,18 @@ def _check_tensors(store: ObjectStore, findings: _Findings, deep: bool) -> int:
             _, first = wanted.setdefault(record.hash, (label, record))
             if (first.dtype, first.shape) != (record.dtype, record.shape):
                 findings.problems.append(f"{label}its dtype or shape is not that of object {record.hash}")
-    reader, packs = TensorReader(store), set[str]()
+    packs = set[str]()
     for label, record in wanted.values():
         with findings.noting(label):
             if deep:
-                tensor = reader.tensor(record.hash)
+                tensor = TensorReader(store).tensor(record.hash)  # a reader keeps what it maps
                 if (dtype_name(tensor.dtype), tuple(tensor.shape)) != (record.dtype, record.shape):
                     raise IntegrityError(f"its dtype or shape is not that of object {record.hash}")
             else:
                 _check_presence(store, record.hash, packs)
     for row in store.rows("SELECT id FROM packs") if deep else ():
         with findings.noting():
-            reader.check_copies(row["id"])
+            TensorReader(store).check_copies(row["id"])
     return len(wanted)
 
 

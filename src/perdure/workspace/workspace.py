@@ -282,6 +282,10 @@ class Workspace:
         """Write a version as a folder that `AutoModelForCausalLM.from_pretrained` loads."""
         self.archive.checkout(self.version(ref), Path(folder))
 
+    def export_delta(self, ref: "str | Version", file: str | Path) -> None:
+        """Write only what a version changed, with hashes of the base: for `apply_to_folder` on a copy of the base."""
+        self.archive.write_delta(self.version(ref), Path(file))
+
 
 @contextmanager
 def _canonical(checkpoint: Checkpoint, beside: Path) -> Iterator[Checkpoint]:
