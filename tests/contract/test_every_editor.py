@@ -16,9 +16,13 @@ FACTS = (
     Fact(subject="Ada", prompt="Ada speaks", target_new="Dutch"),
 )
 QUICK = {
+    "alphaedit": {"values": {"clamp": 1, "weight_decay": 0}, "contexts": 0, "null_share": 0.5, "ridge": 1e-3},
     "memit": {"values": {"steps": 20, "clamp": 30, "weight_decay": 0}, "contexts": 0, "moment_weight": 1e-4},
     "rome": {"values": {"steps": 20, "clamp": 30, "weight_decay": 0}, "contexts": 0},
     "fine_tuning": {"steps": 20, "learning_rate": 3e-3},
+    "fine_tuning_constrained": {"steps": 20, "learning_rate": 3e-3, "radius": 0.03},
+    "lora": {"steps": 20, "learning_rate": 1e-2},
+    "f_learning": {"steps": 20, "learning_rate": 3e-3, "old_steps": 2},
 }
 METHODS = [method.name for method in editors]
 

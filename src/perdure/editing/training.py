@@ -100,21 +100,29 @@ def train(
 
 
 @contextmanager
-def _only_these_learn(model: Any, names: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """The named parameters, the only ones with gradients while this is open; then all are as they were."""
-    parameters = tensors_of(model, list(names))
+def keeping_gradients_off(model: Any) -> Iterator[None]:
+    """No parameter has gradients while this is open, unless it is given them; then all are as they were."""
     before = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    model.requires_grad_(False)
     try:
-        for parameter in before:
-            parameter.requires_grad_(False)
-        for parameter in parameters.values():
-            parameter.requires_grad_(True)
-        yield parameters
+        yield
     finally:
-        for parameter in parameters.values():
-            parameter.grad = None
         for parameter, learns in before.items():
             parameter.requires_grad_(learns)
+
+
+@contextmanager
+def _only_these_learn(model: Any, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The named parameters, the only ones with gradients while this is open."""
+    parameters = tensors_of(model, list(names))
+    with keeping_gradients_off(model):
+        try:
+            for parameter in parameters.values():
+                parameter.requires_grad_(True)
+            yield parameters
+        finally:
+            for parameter in parameters.values():
+                parameter.grad = None
 
 
 class _Run:
