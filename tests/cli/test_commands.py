@@ -89,6 +89,23 @@ def test_the_whole_way(place, tmp_path):
     assert run_json("ask", "Ada speaks", "-v", "v0", "-v", "v1")["answers"].keys() == {"v0", "v1"}
 
 
+def test_ripple_effects_are_told_everywhere(place, tmp_path):
+    asked = {"prompt": "Where does Norvik's designer live?", "answer": "Tarsa"}
+    facts = [
+        {"subject": "Norvik", "prompt": "{} was designed by", "target_new": "Ada"},
+        {"subject": "Ada", "prompt": "{} lives in", "target_new": "Tarsa"},
+    ]
+    cases = write_facts(tmp_path / "cases.jsonl", [{"facts": facts, "questions": [asked, {"prompt": "And why?"}]}])
+    told = run("edit", cases, *QUICK_OPTIONS).output
+    assert "Ripple effects" in told and "multi-hop questions" in " ".join(told.split())
+    assert "Questions not asked: 1; no right answer is given." in " ".join(told.split())
+    assert run_json("measure", "v1")["ripple"]["cases"][0]["expected"] == "Tarsa"
+    assert run_json("diff", "v0", "v1")["ripple"][0]["name"] == "ripple.multi-hop.steps"
+    assert "Ripple effects" in run("diff", "v0", "v1").output
+    run("report", "v1", "--out", tmp_path / "v1.html")
+    assert "Ripple effects" in (tmp_path / "v1.html").read_text()
+
+
 def test_diff_of_versions_and_of_folders(place, tmp_path, tiny_folder):
     run("edit", place, *QUICK_OPTIONS)
     found = run_json("diff", "v0", "v1")

@@ -1,6 +1,6 @@
 import pytest
 
-from perdure.measuring.answers import cut, first_clause, has_ended, has_said, is_exactly, normalise, says
+from perdure.measuring.answers import cut, first_clause, gives, has_ended, has_said, is_exactly, normalise, says
 
 
 @pytest.mark.parametrize(
@@ -79,3 +79,22 @@ def test_a_clause_and_a_normal_form():
     assert first_clause("Sony, a company") == "Sony"
     assert first_clause("") == ""
     assert normalise("The cat's a_pet!") == "cat s pet"
+
+
+@pytest.mark.parametrize(
+    ("answer", "aliases", "text", "given"),
+    [
+        ("Italy", (), "It is Italy", True),
+        ("Italy", ("Italia",), "in Italia, they say", True),
+        ("Italian", ("it", "Lingua italiana"), "I think it is French", False),
+        ("Italian", ("it",), "IT, of course", True),
+        ("United States", ("US", "USA"), "he told us so", False),
+        ("United States", ("US", "USA"), "the US", True),
+        ("it", (), "I think it is French", True),
+        ("東京都", ("東京",), "日本の首都は東京です", True),
+        ("Washington, D.C.", ("the city of Washington",), "Washington", False),
+        ("Rome", (), "Romeo", False),
+    ],
+)
+def test_an_alias_counts_and_a_short_one_only_alone(answer, aliases, text, given):
+    assert gives(answer, aliases, text) is given

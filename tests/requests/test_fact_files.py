@@ -8,12 +8,12 @@ import random
 import pytest
 
 from perdure.errors import RequestError
-from perdure.requests import Fact, Neighbour, read_facts, readers
+from perdure.requests import Consequence, Fact, Neighbour, read_facts, readers
 
 BASE = {"subject": "Lyon", "prompt": "The mayor of Lyon is", "target_new": "Ada"}
 GOOD = json.dumps(BASE).encode()
 NEAR = Neighbour(prompt="The mayor of Nice is", answer="Bea")
-HOP = Neighbour(prompt="Where was the mayor of Lyon born?", answer="Brest")
+HOP = Consequence(prompt="Where was the mayor of Lyon born?", answer="Brest")
 
 
 @pytest.fixture
@@ -41,6 +41,8 @@ REWRITE = {
 }
 EASY = {**BASE, "rephrase_prompt": "Who runs Lyon?"}
 WANTED = {**BASE, "target_true": "Bea", "paraphrases": ["Who runs Lyon?"], "neighbours": [NEAR]}
+
+JOINED = HOP.model_copy(update={"kind": "multi-hop", "old_answer": "Arles", "needs": (Fact(**BASE).id,)})
 
 SHAPES = {
     "own": (
@@ -93,7 +95,7 @@ SHAPES = {
             "locality": {"Relation_Specificity": [{"prompt": NEAR.prompt, "ground_truth": ["Bea"]}]},
             "portability": {"Reasoning": [{"prompt": HOP.prompt, "ground_truth": "Brest"}], "Other": []},
         },
-        {**WANTED, "portability": [HOP]},
+        {**WANTED, "portability": [HOP.model_copy(update={"kind": "Reasoning"})]},
     ),
     "EasyEdit, lists of lists": (
         {
@@ -129,7 +131,7 @@ SHAPES = {
             "answer": "Arles",
             "new_answer": "Brest",
         },
-        {**WANTED, "neighbours": [], "relation": "P6", "portability": [HOP]},
+        {**WANTED, "neighbours": [], "relation": "P6", "portability": [JOINED]},
     ),
 }
 

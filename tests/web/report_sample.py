@@ -3,6 +3,8 @@
 import math
 import random
 
+from ripple_sample import hostile_ripples, ripples
+
 from perdure.measuring.report import (
     Case,
     Comparison,
@@ -376,6 +378,7 @@ def full_report(*, verdict: str = "pass", based: bool = False) -> Report:
             ],
         },
         edits=edits(),
+        ripple=ripples(),
         retention=retention(based=based),
         language=LanguageMeasures(
             passages=64,
@@ -454,6 +457,7 @@ def hostile_report() -> Report:
             **{text: {text: [text]} for text in HOSTILE},
         },
         edits=EditMeasures(facts=7, comparisons=compared, cases=tuple(rows)),
+        ripple=hostile_ripples(HOSTILE),
         retention=RetentionMeasures(overall=compared[0], parts=compared, lost=HOSTILE, gained=1),
         matrices=tuple(matrix.model_copy(update={"name": text}) for text in HOSTILE),
         harness=compared,

@@ -10,6 +10,7 @@ from itertools import pairwise
 
 import pytest
 import report_sample as sample
+from ripple_sample import ripple_cases, ripples
 
 from perdure.measuring.report import Comparison, Report
 from perdure.web import figures
@@ -18,7 +19,7 @@ from perdure.web.report import render_report
 from perdure.web.visible import capital
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
-SECTIONS = ("asked", "answers", "kept", "weights", "gates", "measured")
+SECTIONS = ("asked", "answers", "ripples", "kept", "weights", "gates", "measured")
 
 
 class Page(HTMLParser):
@@ -86,6 +87,7 @@ def pages() -> dict[str, tuple[str, Page]]:
 
 def every_comparison(report: Report) -> Iterator[Comparison]:
     yield from report.edits.comparisons
+    yield from report.ripple.comparisons
     yield report.retention.overall
     yield from report.retention.parts
     yield from report.harness
@@ -195,14 +197,16 @@ def test_a_minimal_report_has_no_holes(pages):
     page = pages["minimal"][1]
     ids = set(page.attribute("id"))
     assert {"asked", "gates", "measured"} <= ids
-    assert not {"answers", "kept", "weights"} & ids
+    assert not {"answers", "ripples", "kept", "weights"} & ids
     assert "A change to shop-model" in page.text
     assert "No gate was set" in page.text
     assert not page.data
     assert not re.search(r"\bNone\b|\bnan\b|undefined", page.text)
 
 
-@pytest.mark.parametrize("part", ["edits", "retention", "language", "matrices", "harness", "verdicts", "environment"])
+@pytest.mark.parametrize(
+    "part", ["edits", "ripple", "retention", "language", "matrices", "harness", "verdicts", "environment"]
+)
 def test_any_part_can_be_missing(part):
     empty = (
         type(getattr(sample.full_report(), part))()
@@ -218,7 +222,9 @@ def test_every_comparison_stands_with_n_and_interval(pages, name):
     text = pages[name][1].text
     for given in every_comparison(REPORTS[name]):
         before = f"{figures.percent(given.before.value, given.before.n)} {figures.share_interval(given.before)}"
-        assert f"{flat(capital(given.label))} {before}" in text
+        better = "" if given.higher_is_better else " (lower is better)"
+        label = given.label.rpartition(": ")[2] if given.name.startswith("ripple.") else given.label
+        assert f"{flat(capital(label))}{better} {before}" in text
         assert f"{figures.points(given.difference.value)} {figures.difference_interval(given.difference)}" in text
         if given.against_base:
             against = given.against_base
@@ -236,6 +242,10 @@ def test_the_first_screen_says_what_a_manager_needs(pages):
     assert "What it could do before −0.2 points (−1.4 to +1.0; n = 2,200)" in text
     assert "Language: perplexity ×1.004 (1.001–1.007; n = 64 passages)" in text
     assert "The PlayStation is made by … BeforeSony" in text
+    followed = (
+        "it answers 1 of 4 questions that join several of them and 1 of 3 questions that follow from one of them."
+    )
+    assert f"Drawing on the new facts, {followed}" in text
 
 
 def test_where_the_request_only_counts_the_facts_the_questions_tell_them(pages):
@@ -252,6 +262,17 @@ def test_what_was_kept_stands_with_interval_and_n(pages):
     assert "Of what it answered rightly before, 98.8% (98.1–99.3%; n = 1,296) is still right." in text
     assert "Of what the original model answered rightly, 98.3%" in text
     assert "15 questions that the model answered rightly before and now gets wrong; 11 went the other way." in text
+
+
+def test_what_follows_from_the_facts_is_told_as_it_is(pages):
+    text = pages["full"][1].text
+    assert "does not reason with them: it answers 1 of 4 multi-hop questions" in text
+    assert "Of the questions whose every single step it answers now, it answers 33% (6–79%; n = 3)." in text
+    assert "2 questions were not asked: this version was not taught every fact that they need." in text
+    assert "1 question was not asked: no right answer is given." in text
+    assert "Several facts joined: the answer needs several facts, one after the other" in text
+    assert "Another name for the subject: the fact is asked for with the subject under another name" in text
+    assert "Q: What does a panda eat? A: bamboo" in text
 
 
 def test_a_failed_gate_is_named_on_the_first_screen(pages):
@@ -272,8 +293,14 @@ def test_teacher_forced_figures_are_named_so_and_kept_out_of_the_chart(pages):
 def test_every_chart_has_its_data_and_says_what_it_shows(pages):
     page = pages["full"][1]
     keys = page.attribute("data-chart")
-    assert keys == ["chart-shares", "chart-changes", *(f"chart-spectrum-{place}" for place in range(5))]
-    assert set(keys) | {"chart-shares-narrow", "chart-changes-narrow"} == set(page.data)
+    assert keys == [
+        "chart-shares",
+        "chart-ripples",
+        "chart-changes",
+        *(f"chart-spectrum-{place}" for place in range(5)),
+    ]
+    narrow = {"chart-shares-narrow", "chart-ripples-narrow", "chart-changes-narrow"}
+    assert set(keys) | narrow == set(page.data)
     labels = [attrs["aria-label"] for _, attrs in page.tags if attrs.get("role") == "img"]
     assert len(labels) == len(keys)
     assert any("least favourable: Words: country to capital, −7.0 points" in label for label in labels)
@@ -293,13 +320,14 @@ def test_a_report_of_any_size_stays_a_page_that_can_be_mailed():
     large = small.model_copy(
         update={
             "edits": small.edits.model_copy(update={"cases": many}),
+            "ripple": ripples(ripple_cases() * 300),
             "matrices": sample.matrices(300),
             "retention": small.retention.model_copy(update={"lost": ("lost " * 100,) * 5000, "lost_count": 7000}),
             "request": {"facts": [{"prompt": "p" * 2000, "target_new": "t" * 300}] * 5000},
         }
     )
     html = render_report(large)
-    assert len(html.encode()) < 1_500_000
+    assert len(html.encode()) < 1_700_000
     text = Page(html).text
     assert "those that went wrong first" in text
     assert text.count("Not learnt") > 150

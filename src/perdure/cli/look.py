@@ -10,7 +10,7 @@ from perdure.cli.options import Actor, AsJson, Device, Folder, opened
 from perdure.errors import WorkspaceError
 
 if TYPE_CHECKING:
-    from perdure.measuring.report import Comparison, Report
+    from perdure.measuring.report import Comparison, Report, RippleMeasures
 
 _MARK = {"pass": "[green]pass[/]", "fail": "[bold red]FAIL[/]", "inconclusive": "[yellow]inconclusive[/]"}
 
@@ -173,6 +173,9 @@ def diff(
     for title, lines in (("Learnt", found.learnt), ("Lost", found.lost)):
         if lines:
             table(title, ["question", found.first, found.second], [list(line) for line in lines])
+    if found.ripple:
+        say_comparisons("Ripple effects", found.ripple)
+        say(found.ripple_summary)
     if found.comparisons:
         say_comparisons("What was kept", found.comparisons)
     if found.note:
@@ -187,6 +190,8 @@ def say_report(report: "Report") -> None:
     """Print the short form of a report."""
     if report.edits is not None:
         say_comparisons("What was learnt", report.edits.comparisons)
+    if report.ripple is not None:
+        _say_ripple(report.ripple)
     if report.retention is not None:
         say_comparisons("What was kept", (report.retention.overall, *report.retention.parts))
     if report.harness:
@@ -203,6 +208,15 @@ def say_report(report: "Report") -> None:
             out.print(f"{_MARK[verdict.verdict]} ", end="")
             say(f"{verdict.gate}: {verdict.reason}")
     out.print(f"Gates: {_MARK[report.verdict]}")
+
+
+def _say_ripple(ripple: "RippleMeasures") -> None:
+    if ripple.comparisons:
+        say_comparisons("Ripple effects", ripple.comparisons)
+    if ripple.summary:
+        say(ripple.summary)
+    for reason, count in ripple.left_out.items():
+        say(f"Questions not asked: {count}; {reason}.", style="dim")
 
 
 def say_comparisons(title: str, comparisons: "tuple[Comparison, ...]") -> None:

@@ -9,8 +9,10 @@ from perdure.measuring.compare import (
     build_language,
     build_retention,
 )
-from perdure.measuring.outcomes import Answer, EditAnswer, Outcomes, Passage, TaskHits
+from perdure.measuring.outcomes import Answer, EditAnswer, Outcomes, Passage, RippleAnswer, TaskHits
 from perdure.measuring.report import Report
+from perdure.measuring.ripple_measures import build_ripple
+from perdure.measuring.ripple_questions import RippleQuestions, choose_questions
 from perdure.measuring.suites import Suite
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from perdure.measuring.harness import measure_harness
     from perdure.measuring.language import measure_language
     from perdure.measuring.retention import measure_retention
+    from perdure.measuring.ripple import measure_ripple, ripple_references
     from perdure.measuring.spectrum import measure_matrices
 
 _RUNS_MODELS = {  # read when asked for: a page that shows a report needs no torch
@@ -26,7 +29,9 @@ _RUNS_MODELS = {  # read when asked for: a page that shows a report needs no tor
     "measure_language": "language",
     "measure_matrices": "spectrum",
     "measure_retention": "retention",
+    "measure_ripple": "ripple",
     "references_from": "edits",
+    "ripple_references": "ripple",
 }
 
 __all__ = [
@@ -35,18 +40,24 @@ __all__ = [
     "Outcomes",
     "Passage",
     "Report",
+    "RippleAnswer",
+    "RippleQuestions",
     "Suite",
     "TaskHits",
     "build_edit_measures",
     "build_harness",
     "build_language",
     "build_retention",
+    "build_ripple",
+    "choose_questions",
     "measure_edits",
     "measure_harness",
     "measure_language",
     "measure_matrices",
     "measure_retention",
+    "measure_ripple",
     "references_from",
+    "ripple_references",
 ]
 
 

@@ -5,6 +5,7 @@ Judged without case; the words of an answer must stand whole.
 
 import re
 import unicodedata
+from collections.abc import Iterable
 
 from perdure.requests.wording import fold
 
@@ -13,6 +14,7 @@ _FULL_STOP = r"(?<!\b[A-Z])(?<!\b(?:St|Mt|Dr|Mr|Ms|Jr|Sr|vs))(?<!\bMrs)\."
 _END = re.compile(rf"(?:{_FULL_STOP}|[!?])(?=\s|$)|[。！？\n]")
 _CLAUSE_END = re.compile(r"[,;:()\[\]–—，；：（）]|\s-\s")
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
+_SHORT = 3
 _FRINGE = " \t.,;:!?'\"“”‘’«»()[]*_`。，！？"
 
 
@@ -37,6 +39,16 @@ def has_ended(text: str, answer: str | None = None) -> bool:
 def says(answer: str, text: str) -> bool:
     """Whether the answer stands in the text, on word boundaries."""
     return _pattern(answer).search(fold(text)) is not None
+
+
+def gives(answer: str, aliases: Iterable[str], text: str) -> bool:
+    """Whether the answer or an alias stands in the text.
+
+    An alias of up to three letters, such as "it" for Italian or "us", is an answer only where it stands alone.
+    """
+    return says(answer, text) or any(
+        is_exactly(alias, text) if len(alias) <= _SHORT and alias.isascii() else says(alias, text) for alias in aliases
+    )
 
 
 def has_said(answer: str, text: str) -> bool:

@@ -82,6 +82,32 @@ class EditAnswer(_Data):
         return self.fact, self.kind, self.prompt
 
 
+class RippleAnswer(_Data):
+    """The answer to one text of a question that follows from facts.
+
+    Attributes:
+        question: The question's id.
+        role: "wording" of the whole question, or "hop", one of its single steps.
+        prompt: The wording or the step.
+        written: The first sentence of what the model freely wrote.
+        ok: Whether the new answer, or an alias of it, stands in it.
+        old_ok: Whether the old one does; None for a step, and where it is not known.
+        log_prob_new: Log-probability per token of the new answer; None for a step.
+        log_prob_old: The same of the old one.
+        accuracy: Share of the new answer's tokens that are most probable (teacher-forced).
+    """
+
+    question: str
+    role: str
+    prompt: str
+    written: str
+    ok: bool
+    old_ok: bool | None = None
+    log_prob_new: float | None = None
+    log_prob_old: float | None = None
+    accuracy: float | None = None
+
+
 class TaskHits(_Data):
     """One metric of one lm-eval task that is right or wrong per item.
 
@@ -109,6 +135,7 @@ class Outcomes(_Data):
         retention: From a part's name, such as "functions.present_past", to its answers.
         language: Held-out passages.
         edits: Questions about facts.
+        ripple: Questions that follow from facts.
         harness: lm-eval tasks.
     """
 
@@ -117,6 +144,7 @@ class Outcomes(_Data):
     retention: Mapping[str, tuple[Answer, ...]] = Field(default_factory=dict)
     language: tuple[Passage, ...] = ()
     edits: tuple[EditAnswer, ...] = ()
+    ripple: tuple[RippleAnswer, ...] = ()
     harness: tuple[TaskHits, ...] = ()
 
     def joined(self, *others: "Outcomes") -> "Outcomes":

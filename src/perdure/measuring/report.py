@@ -88,6 +88,106 @@ class EditMeasures(_Data):
     cases: tuple[Case, ...]
 
 
+class RippleWording(_Data):
+    """One wording of a question that follows from facts, answered before and after.
+
+    Attributes:
+        before: What the parent freely wrote.
+        after: What the candidate freely wrote.
+        before_ok: Whether the new answer, or an alias of it, stands in `before`.
+        after_ok: Whether it stands in `after`.
+        before_old: Whether the old answer stands in `before`; None where it is not known.
+        after_old: Whether it stands in `after`.
+        probability_before: p(new) / (p(new) + p(old)) of the length-normalised answers, where both are known.
+        chosen_before: Whether every token of the new answer is the most probable (teacher-forced).
+    """
+
+    prompt: str
+    before: str
+    after: str
+    before_ok: bool
+    after_ok: bool
+    before_old: bool | None = None
+    after_old: bool | None = None
+    probability_before: float | None = None
+    probability_after: float | None = None
+    chosen_before: bool | None = None
+    chosen_after: bool | None = None
+
+
+class RippleHop(_Data):
+    """One single step of such a question, answered before and after."""
+
+    prompt: str
+    expected: str
+    before: str
+    after: str
+    before_ok: bool
+    after_ok: bool
+
+
+class RippleCase(_Data):
+    """One question whose answer follows from facts that were taught.
+
+    Attributes:
+        question: Its id.
+        kind: What it tests, such as "multi-hop" or "Subject_Aliasing".
+        subject: Of the first fact that it needs.
+        expected: What is right after the edit.
+        old: What was right before; None when not known.
+        wordings: Every way in which it was asked; it counts as answered where one of them is.
+        hops: Its single steps.
+    """
+
+    question: str
+    kind: str
+    subject: str
+    expected: str
+    old: str | None = None
+    wordings: tuple[RippleWording, ...]
+    hops: tuple[RippleHop, ...]
+
+    @property
+    def before_ok(self) -> bool:
+        """Whether the parent gives the new answer to any wording."""
+        return any(wording.before_ok for wording in self.wordings)
+
+    @property
+    def after_ok(self) -> bool:
+        """Whether the candidate does."""
+        return any(wording.after_ok for wording in self.wordings)
+
+    @property
+    def steps_before_ok(self) -> bool:
+        """Whether the parent answers every single step."""
+        return all(hop.before_ok for hop in self.hops)
+
+    @property
+    def steps_after_ok(self) -> bool:
+        """Whether the candidate does."""
+        return all(hop.after_ok for hop in self.hops)
+
+
+class RippleMeasures(_Data):
+    """Whether the model draws on the new facts to answer what follows from them.
+
+    Attributes:
+        comparisons: Shares per kind of question and way of judging.
+        cases: Every question.
+        joined: Of the questions of several steps whose every step the candidate answers, those it answers.
+        left_out: From a reason, in words, to how many questions were not asked for it.
+        summary: What the figures say, in one or two sentences.
+        examples: What every question was preceded by when it was asked.
+    """
+
+    comparisons: tuple[Comparison, ...]
+    cases: tuple[RippleCase, ...]
+    joined: Share | None = None
+    left_out: dict[str, int] = Field(default_factory=dict)
+    summary: str
+    examples: str
+
+
 class RetentionMeasures(_Data):
     """What the model could do before and still can: one comparison per part and one over everything."""
 
@@ -167,6 +267,7 @@ class Report(_Data):
     model: str = Field(description="Where the base came from")
     request: dict[str, Any] = Field(description="Editor, restraint, resolved settings, facts asked for")
     edits: EditMeasures | None = None
+    ripple: RippleMeasures | None = None
     retention: RetentionMeasures | None = None
     language: LanguageMeasures | None = None
     matrices: tuple[MatrixMeasures, ...] = ()

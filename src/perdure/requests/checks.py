@@ -9,9 +9,19 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from perdure.content import digest_json
-from perdure.requests.facts import PARAPHRASES_LIMIT, QUESTIONS_LIMIT, Fact
+from perdure.requests.drafts import Draft, MisshapenError
+from perdure.requests.facts import Fact
 from perdure.requests.problems import ROW_PROBLEMS, FactFile, Merge, Place, Problem, Row, refusal, refuse_whole
-from perdure.requests.shapes import Draft, MisshapenError, shape_of
+from perdure.requests.questions import (
+    PARAPHRASES_LIMIT,
+    QUESTIONS_LIMIT,
+    Consequence,
+    Consequences,
+    Hop,
+    Neighbour,
+    unique,
+)
+from perdure.requests.shapes import shape_of
 from perdure.requests.wording import escape, fold, name_kind, shorten
 
 _ADVICE = "Nothing was taken. Correct these rows, or skip the bad ones (skip_bad=True) to take the others."
@@ -106,10 +116,11 @@ def _facts_of(row: Row, *, sourced: bool) -> tuple[list[Fact], list[Problem]]:
     if row.problems:
         return [], list(row.problems)
     problems: list[Problem] = []
+    shared = Draft({})
     if isinstance(row.value, Fact):
         drafts = [Draft(dict(row.value))]
     elif isinstance(row.value, Mapping):
-        drafts, problems = _drafts_of(row.place, row.value)
+        drafts, shared, problems = _drafts_of(row.place, row.value)
     else:
         reason = f"must be an object with subject, prompt and target_new, got {name_kind(row.value)}"
         return [], [Problem(row.place, reason, value=shorten(row.value))]
@@ -121,26 +132,59 @@ def _facts_of(row: Row, *, sourced: bool) -> tuple[list[Fact], list[Problem]]:
             facts.append(Fact.model_validate(draft.values))
         except ValidationError as error:
             problems += _problems_of(row.place, draft, error)
-    return ([], problems) if problems else (facts, [])
+    try:
+        asked = _Shared.model_validate(shared.values).portability
+    except ValidationError as error:
+        problems += _problems_of(row.place, shared, error)
+    return ([], problems) if problems else _sharing(row.place, facts, asked)
 
 
-def _drafts_of(place: Place, row: Mapping[str, Any]) -> tuple[list[Draft], list[Problem]]:
+class _Shared(BaseModel):
+    """The questions of a row that need all of its facts."""
+
+    portability: Consequences = ()
+
+
+def _sharing(place: Place, facts: list[Fact], asked: Consequences) -> tuple[list[Fact], list[Problem]]:
+    """The facts of one row, each with the questions that need all of them."""
+    if not asked:
+        return facts, []
+    ids = [fact.id for fact in facts]
+    joint = tuple(question.needing(ids) for question in asked)
+    found = [fact.model_copy(update={"portability": unique((*fact.portability, *joint))}) for fact in facts]
+    problems = [
+        Problem(place, f"has {count} questions for one fact; at most {QUESTIONS_LIMIT} are allowed", "questions")
+        for fact in found
+        if (count := len(fact.portability)) > QUESTIONS_LIMIT
+    ]
+    return ([], problems[:1]) if problems else (found, [])
+
+
+def _drafts_of(place: Place, row: Mapping[str, Any]) -> tuple[list[Draft], Draft, list[Problem]]:
     shape = shape_of(row)
     reason = f"is not a field of the {shape.name} shape, which the other fields show; use the names of one shape"
     problems = [Problem(place, reason, key, shorten(row[key])) for key in shape.ignored(row)]
     try:
-        return shape.read(row), problems
+        return shape.read(row), shape.shared(row), problems
     except MisshapenError as error:
-        return [], [*problems, Problem(place, str(error), escape(error.where), shorten(error.value))]
+        return [], Draft({}), [*problems, Problem(place, str(error), escape(error.where), shorten(error.value))]
 
 
 def _as_said(detail: ErrorDetails) -> str:
     return detail["msg"]
 
 
+def _fields_at(where: tuple[int | str, ...]) -> list[str]:
+    """The fields that an object at this place of a fact may have."""
+    if len(where) <= 1:
+        return list(Fact.model_fields)
+    if "hops" in where[:-1]:
+        return list(Hop.model_fields)
+    return list((Neighbour if where[0] == "neighbours" else Consequence).model_fields)
+
+
 def _unknown(detail: ErrorDetails) -> str:
-    nested = len(detail["loc"]) > 1
-    known = ["prompt", "answer"] if nested else list(Fact.model_fields)
+    known = _fields_at(detail["loc"])
     near = difflib.get_close_matches(str(detail["loc"][-1]), known, n=1, cutoff=0.75)
     return f"unknown field. Known: {', '.join(known)}." + (f" Did you mean {near[0]!r}?" if near else "")
 
@@ -166,10 +210,11 @@ def _problems_of(place: Place, draft: Draft, error: ValidationError) -> list[Pro
 
 
 def _problem(place: Place, draft: Draft, detail: ErrorDetails) -> Problem:
-    head, *rest = detail["loc"] or ("",)
-    path = draft.names.get(str(head), escape(str(head))[:60])
-    for step in rest:
-        path += f"[{step}]" if isinstance(step, int) else f".{escape(str(step))[:60]}"
+    own = path = ""
+    for step in detail["loc"]:
+        more = f"[{step}]" if isinstance(step, int) and own else f".{escape(str(step))[:60]}"
+        own = (own + more).removeprefix(".")
+        path = draft.names.get(own, (path + more).removeprefix("."))
     reason = _REASONS.get(detail["type"], _as_said)(detail)
     value = "" if detail["type"] == "missing" else shorten(detail["input"])
     return Problem(place, reason, path, value)

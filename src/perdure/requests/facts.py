@@ -6,46 +6,18 @@ model's tokenizer makes of them is checked when the model is known.
 """
 
 import unicodedata
-from collections.abc import Callable
 from typing import Annotated, Any
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    Strict,
-    ValidationInfo,
-    field_validator,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, ValidationInfo, field_validator
 
 from perdure.content import digest_json
+from perdure.requests.questions import PROMPT_LIMIT, Consequences, Label, Paraphrases, Prompt, Questions, unique
 from perdure.requests.wording import ONE_LINE, SUBJECT, Wording, explain_absence, fill
 
 SUBJECT_LIMIT = 300
-PROMPT_LIMIT = 2000
 TARGET_LIMIT = 300
-LABEL_LIMIT = 300
-PARAPHRASES_LIMIT = 50
-QUESTIONS_LIMIT = 1000
 
 _PROMPT = Wording(PROMPT_LIMIT)
-
-
-def _unique(entries: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(dict.fromkeys(entries))
-
-
-def _at_most(limit: int) -> Callable[[object], object]:
-    """A check of the length before any entry is looked at: a hostile list can have millions."""
-
-    def check(given: object) -> object:
-        if isinstance(given, list | tuple) and len(given) > limit:
-            raise ValueError(f"has {len(given)} entries; at most {limit} are allowed")
-        return given
-
-    return check
 
 
 Subject = Annotated[
@@ -54,43 +26,11 @@ Subject = Annotated[
     Field(min_length=1, max_length=SUBJECT_LIMIT),
     BeforeValidator(Wording(SUBJECT_LIMIT, SUBJECT).clean),
 ]
-Prompt = Annotated[str, Strict(), Field(min_length=1, max_length=PROMPT_LIMIT), BeforeValidator(_PROMPT.clean)]
 Target = Annotated[
     str,
     Strict(),
     Field(min_length=1, max_length=TARGET_LIMIT),
     BeforeValidator(Wording(TARGET_LIMIT, ONE_LINE).clean),
-]
-Label = Annotated[
-    str,
-    Strict(),
-    Field(min_length=1, max_length=LABEL_LIMIT),
-    BeforeValidator(Wording(LABEL_LIMIT, ONE_LINE).clean),
-]
-
-
-class Neighbour(BaseModel):
-    """A question that stands near a fact, with the answer that is expected after the edit."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    prompt: Prompt = Field(description="What is asked.")
-    answer: Prompt | None = Field(default=None, description="The right answer; null when it is not known.")
-
-
-Questions = Annotated[
-    tuple[Neighbour, ...],
-    Field(max_length=QUESTIONS_LIMIT),
-    AfterValidator(_unique),
-    BeforeValidator(_at_most(QUESTIONS_LIMIT)),
-]
-
-
-Paraphrases = Annotated[
-    tuple[Prompt, ...],
-    Field(max_length=PARAPHRASES_LIMIT),
-    AfterValidator(_unique),
-    BeforeValidator(_at_most(PARAPHRASES_LIMIT)),
 ]
 
 
@@ -117,7 +57,9 @@ class Fact(BaseModel):
         default=(), description="The same question in other words; {} is filled as in the prompt."
     )
     neighbours: Questions = Field(default=(), description="Questions whose answers must stay as they are.")
-    portability: Questions = Field(default=(), description="Questions whose answers follow from the new fact.")
+    portability: Consequences = Field(
+        default=(), description="Questions whose answers follow from the new fact, alone or with others."
+    )
     relation: Label | None = Field(default=None, description="The relation's name or id, such as P36.")
     source: Label | None = Field(default=None, description="Where this was asked, such as facts.jsonl:12.")
 
@@ -145,7 +87,7 @@ class Fact(BaseModel):
         subject = info.data.get("subject")
         if subject is None:
             return paraphrases
-        return _unique(tuple(_filled(text, subject) for text in paraphrases))
+        return unique(tuple(_filled(text, subject) for text in paraphrases))
 
     @property
     def identity(self) -> tuple[str, str, str]:

@@ -143,6 +143,8 @@ def read_json(data: bytes, file: str) -> Iterator[Row]:
 def _list_of(holder: dict[str, Any], file: str) -> object:
     """The list that an object holds under `facts` or `data`."""
     names = [key for key in ("facts", "data") if key in holder]
+    if "questions" in holder:
+        raise refuse_whole(file, "is one case, with facts and questions; put it in a list, or name the file .jsonl")
     repeated = isinstance(holder, _Repeating) and set(names) & set(holder.repeated)
     if len(names) != 1 or repeated:
         reason = "must be a list of objects, or an object with one list called 'facts' or 'data'"

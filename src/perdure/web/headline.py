@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from perdure.measuring.report import Comparison, LanguageMeasures, Report, RetentionMeasures, Verdict
+from perdure.measuring.report import Comparison, LanguageMeasures, Report, RetentionMeasures, RippleCase, Verdict
 from perdure.web import figures
 from perdure.web.visible import clip
 
@@ -25,7 +25,10 @@ class Figure:
 
 @dataclass(frozen=True)
 class Headline:
-    """What was asked of which model, against what, the verdict, reasons where it is not a pass, and the figures."""
+    """What was asked of which model, against what, the verdict, reasons where it is not a pass, and the figures.
+
+    `followed` says how many questions that follow from the facts are answered; empty where none was asked.
+    """
 
     asked: str
     model: str
@@ -35,6 +38,7 @@ class Headline:
     sentence: str
     reasons: tuple[Verdict, ...]
     figures: tuple[Figure, ...]
+    followed: str = ""
 
 
 def headline(report: Report) -> Headline:
@@ -49,6 +53,7 @@ def headline(report: Report) -> Headline:
         sentence=verdict_sentence(report.verdicts),
         reasons=tuple(doubts[:_REASONS]),
         figures=_figures(report),
+        followed=_followed(report.ripple.cases if report.ripple else ()),
     )
 
 
@@ -99,6 +104,20 @@ def _figures(report: Report) -> tuple[Figure, ...]:
         spare = _share("Neighbouring questions answered as they should be", choose(edits, "neighbour"))
         chosen += [spare] if spare else []
     return tuple(chosen)
+
+
+def _followed(cases: Sequence[RippleCase]) -> str:
+    """How far the model draws on the facts, such as "1 of 4 questions that join several of them"."""
+    groups = (
+        ("that join several of them", [case.after_ok for case in cases if len(case.hops) > 1]),
+        ("that follow from one of them", [case.after_ok for case in cases if len(case.hops) <= 1]),
+    )
+    told = [
+        f"{figures.whole(sum(hits))} of {figures.counted(len(hits), 'question')} {what}"
+        for what, hits in groups
+        if hits
+    ]
+    return f"Drawing on the new facts, it answers {' and '.join(told)}." if told else ""
 
 
 def choose(comparisons: Sequence[Comparison], kind: str) -> Comparison | None:

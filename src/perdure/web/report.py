@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from perdure.measuring.report import Comparison, MatrixMeasures, Report
+from perdure.measuring.report import Comparison, MatrixMeasures, Report, RippleMeasures
 from perdure.web import charts, sentences, spectra
 from perdure.web.cases import TEXT_LIMIT, Listing, examples, listing
 from perdure.web.headline import headline
 from perdure.web.page import render
+from perdure.web.ripples import KindMeasures, RippleListing, by_kind, drawn, ripple_listing, unasked
 
 # More than a person reads; the report's data holds all of them.
 FACT_LIMIT = 200
@@ -27,6 +28,16 @@ class Chart:
     says: str
     spec: charts.Spec
     narrow: charts.Spec | None = None
+
+
+@dataclass(frozen=True)
+class Ripples:
+    """What the section on ripple effects shows beside the report's own measures."""
+
+    chart: Chart | None
+    listing: RippleListing
+    kinds: Sequence[KindMeasures]
+    unasked: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -50,9 +61,10 @@ def render_report(report: Report) -> str:
         facts=facts[:FACT_LIMIT],
         facts_left_out=max(0, len(facts) - FACT_LIMIT),
         settings=_settings(report),
-        shares=_shares(edits.comparisons) if edits else None,
+        shares=_shares("chart-shares", edits.comparisons) if edits else None,
         taught=listing(edits.cases, neighbours=False) if edits else _NOTHING,
         neighbours=listing(edits.cases, neighbours=True) if edits else _NOTHING,
+        ripples=_ripples(report.ripple) if report.ripple else None,
         changes=_changes(report),
         kept=_kept(report),
         text_limit=TEXT_LIMIT,
@@ -105,9 +117,19 @@ def flatten(given: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]
     return rows
 
 
+def _ripples(measures: RippleMeasures) -> Ripples:
+    return Ripples(
+        chart=_shares("chart-ripples", drawn(measures.comparisons)),
+        listing=ripple_listing(measures.cases),
+        kinds=by_kind(measures.comparisons),
+        unasked=unasked(measures),
+    )
+
+
 def _every_comparison(report: Report) -> list[Comparison]:
     found = list(report.edits.comparisons) if report.edits else []
-    return found + _kept(report)
+    followed = list(report.ripple.comparisons) if report.ripple else []
+    return found + followed + _kept(report)
 
 
 def _kept(report: Report) -> list[Comparison]:
@@ -116,13 +138,13 @@ def _kept(report: Report) -> list[Comparison]:
     return [report.retention.overall, *parts] if report.retention else parts
 
 
-def _shares(comparisons: Sequence[Comparison]) -> Chart | None:
+def _shares(key: str, comparisons: Sequence[Comparison]) -> Chart | None:
     shown = [comparison for comparison in comparisons if comparison.how != TEACHER_FORCED]
     if not shown:
         return None
     says = sentences.shares(shown)
     spec, narrow = (charts.shares_chart(shown, says, narrow=narrow) for narrow in (False, True))
-    return Chart("chart-shares", "Share of answers before and after", says, spec, narrow)
+    return Chart(key, "Share of answers before and after", says, spec, narrow)
 
 
 def _changes(report: Report) -> Chart | None:

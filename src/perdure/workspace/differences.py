@@ -7,8 +7,9 @@ from pydantic import BaseModel, ConfigDict
 
 from perdure.deltas import Change, difference, largest_singular_value, singular_values
 from perdure.errors import ModelError
-from perdure.measuring import Outcomes, build_retention
+from perdure.measuring import Outcomes, Report, build_retention
 from perdure.measuring.report import Comparison
+from perdure.measuring.ripple_measures import compare_cases, summarise
 from perdure.models import Checkpoint, resolve
 from perdure.workspace.measurements import known_outcomes
 from perdure.workspace.records import Version
@@ -54,6 +55,8 @@ class Diff(BaseModel):
         matrices: The tensors that moved most, relative to their size.
         learnt: (question, answer before, answer after) of the facts that the second was asked to learn.
         lost: The same for retention items that were right before.
+        ripple: Questions that follow from the facts asked for after the first, before and after each was taught.
+        ripple_summary: What these figures say.
         comparisons: Retention, where both were measured.
         note: What to do for a fuller answer.
     """
@@ -67,6 +70,8 @@ class Diff(BaseModel):
     matrices: tuple[Move, ...]
     learnt: tuple[tuple[str, str, str], ...] = ()
     lost: tuple[tuple[str, str, str], ...] = ()
+    ripple: tuple[Comparison, ...] = ()
+    ripple_summary: str = ""
     comparisons: tuple[Comparison, ...] = ()
     note: str = ""
 
@@ -82,6 +87,8 @@ def diff_versions(shop: "Workspace", first: Version, second: Version) -> Diff:
     for name in names:
         before, after = (shop.archive.tensors(version, [name])[name] for version in (first, second))
         moves.append(_move(name, before, after))
+    reports = _reports_between(shop, first, second)
+    followed = [case for report in reports if report.ripple for case in report.ripple.cases]
     old, new = known_outcomes(shop, first), known_outcomes(shop, second)
     retention = build_retention(old, new) if old and new else None
     unmeasured = " and ".join(v.name for v, found in ((first, old), (second, new)) if found is None)
@@ -91,8 +98,10 @@ def diff_versions(shop: "Workspace", first: Version, second: Version) -> Diff:
         tensors=len(hashes[0]),
         changed=len(names),
         matrices=_largest(moves),
-        learnt=tuple(_learnt(shop, first, second)),
+        learnt=tuple(_learnt(reports)),
         lost=tuple(_lost(old, new)) if old and new else (),
+        ripple=compare_cases(followed),
+        ripple_summary=summarise(followed),
         comparisons=(retention.overall, *retention.parts) if retention else (),
         note=f"Not measured: {unmeasured}. Run perdure measure for what was kept." if unmeasured else "",
     )
@@ -146,16 +155,18 @@ def _largest(moves: list[Move]) -> tuple[Move, ...]:
     return tuple(sorted(moves, key=lambda move: -move.relative_norm)[:_SHOWN])
 
 
-def _learnt(shop: "Workspace", first: Version, second: Version) -> list[tuple[str, str, str]]:
-    """Questions of the facts asked for after `first`, as the reports of those versions have them."""
+def _reports_between(shop: "Workspace", first: Version, second: Version) -> list[Report]:
+    """The reports of the versions from after `first` up to `second`, the oldest first, where there are any."""
     older = {version.id for version in shop.archive.lineage(first)}
-    rows = []
-    for version in shop.archive.lineage(second):
-        report = shop.report(version) if version.id not in older else None
-        if report is not None and report.edits is not None:
-            cases = [case for case in report.edits.cases if case.kind == "prompt" and case.after_ok]
-            rows += [(case.prompt, case.before, case.after) for case in cases]
-    return rows[:_SHOWN]
+    found = [shop.report(version) for version in shop.archive.lineage(second) if version.id not in older]
+    return [report for report in found if report is not None]
+
+
+def _learnt(reports: list[Report]) -> list[tuple[str, str, str]]:
+    """Questions of the facts asked for, answered rightly after, as the reports of those versions have them."""
+    cases = [case for report in reports if report.edits is not None for case in report.edits.cases]
+    right = [case for case in cases if case.kind == "prompt" and case.after_ok]
+    return [(case.prompt, case.before, case.after) for case in right[:_SHOWN]]
 
 
 def _lost(old: Outcomes, new: Outcomes) -> list[tuple[str, str, str]]:

@@ -5,6 +5,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,13 +20,18 @@ from perdure.measuring import (
     build_harness,
     build_language,
     build_retention,
+    build_ripple,
+    choose_questions,
     measure_edits,
     measure_harness,
     measure_language,
     measure_matrices,
     measure_retention,
+    measure_ripple,
     references_from,
 )
+from perdure.measuring.ripple import EXAMPLES, ripple_references
+from perdure.measuring.ripple_questions import RippleQuestions
 from perdure.requests import Fact
 from perdure.workspace.manifest import library_versions
 from perdure.workspace.records import Version
@@ -52,12 +58,11 @@ def measure_version(
     line = shop.archive.lineage(version)
     base, parent = line[0], line[-2] if len(line) > 1 else line[0]
     seconds: dict[str, float] = {}
-    facts = shop.facts(version)
+    asked = _Asked(shop.facts(version), _questions(shop, line), tasks, task_folder)
     with _timed(seconds, "measuring the parent"):
-        before = _everything(shop, parent, facts, None, tasks, task_folder)
+        before = _everything(shop, parent, asked, None)
     with _timed(seconds, "measuring the version"):
-        references = references_from(before.edits)
-        after = _everything(shop, version, facts, references, tasks, task_folder) if parent is not version else before
+        after = _everything(shop, version, asked, before) if parent is not version else before
     oldest = None if base.id == parent.id else general_outcomes(shop, base)
     with _timed(seconds, "measuring the weights"):
         matrices = _matrices(shop, base, version)
@@ -70,6 +75,7 @@ def measure_version(
         model=str(base.manifest.recipe.get("source", "")),
         request=dict(version.manifest.recipe),
         edits=build_edit_measures(before, after),
+        ripple=build_ripple(asked.questions, before, after, examples=EXAMPLES),
         retention=build_retention(before, after, oldest),
         language=build_language(before, after, oldest),
         matrices=matrices,
@@ -104,33 +110,69 @@ def known_outcomes(shop: "Workspace", version: Version) -> Outcomes | None:
     return None if found is None else Outcomes.model_validate(found)
 
 
-def _everything(
-    shop: "Workspace",
-    version: Version,
-    facts: Sequence[Fact],
-    references: dict[str, str] | None,
-    tasks: Sequence[str],
-    task_folder: Path | None,
-) -> Outcomes:
-    """General outcomes, and those on the facts and the harness tasks where there are any."""
+@dataclass(frozen=True)
+class _Asked:
+    """What is asked besides the built-in suite: the facts, what follows from them, lm-eval tasks."""
+
+    facts: Sequence[Fact]
+    questions: RippleQuestions
+    tasks: Sequence[str]
+    task_folder: Path | None
+
+
+def _questions(shop: "Workspace", line: Sequence[Version]) -> RippleQuestions:
+    """What follows from the facts of the last version of a lineage, with those of the versions before it."""
+    facts = shop.facts(line[-1])
+    if not any(fact.portability for fact in facts):
+        return RippleQuestions()
+    return choose_questions(facts, [fact for older in line[:-1] for fact in shop.facts(older)])
+
+
+def _everything(shop: "Workspace", version: Version, asked: _Asked, before: Outcomes | None) -> Outcomes:
+    """General outcomes, and those on the facts, what follows from them, and the tasks where there are any.
+
+    `before` is what the parent did; None for the parent itself.
+    """
     parts = [general_outcomes(shop, version)]
-    if facts:
-        asked = [fact.model_dump(mode="json", exclude={"source"}) for fact in facts]
-        key = [version.id, digest_json(asked), references]
-
-        def ask() -> Outcomes:
-            model, tokenizer = shop.load(version)
-            return Outcomes(edits=measure_edits(model, tokenizer, facts, _labelled(shop, version), references))
-
-        parts.append(_once(shop, key, ask))
-    if tasks:
-
-        def harness() -> Outcomes:
-            model, tokenizer = shop.load(version)
-            return Outcomes(harness=measure_harness(model, tokenizer, tasks, task_folder, progress=shop.progress))
-
-        parts.append(_once(shop, [version.id, "lm-eval", list(tasks), _contents(task_folder)], harness))
+    if asked.facts:
+        parts.append(_edit_outcomes(shop, version, asked.facts, before))
+    if asked.questions.asked:
+        parts.append(_ripple_outcomes(shop, version, asked.questions, before))
+    if asked.tasks:
+        parts.append(_harness_outcomes(shop, version, asked.tasks, asked.task_folder))
     return parts[0].joined(*parts[1:])
+
+
+def _edit_outcomes(shop: "Workspace", version: Version, facts: Sequence[Fact], before: Outcomes | None) -> Outcomes:
+    references = None if before is None else references_from(before.edits)
+
+    def ask() -> Outcomes:
+        model, tokenizer = shop.load(version)
+        return Outcomes(edits=measure_edits(model, tokenizer, facts, _labelled(shop, version), references))
+
+    rows = [fact.model_dump(mode="json", exclude={"source"}) for fact in facts]
+    return _once(shop, [version.id, digest_json(rows), references], ask)
+
+
+def _ripple_outcomes(
+    shop: "Workspace", version: Version, questions: RippleQuestions, before: Outcomes | None
+) -> Outcomes:
+    references = None if before is None else ripple_references(before.ripple)
+
+    def ask() -> Outcomes:
+        model, tokenizer = shop.load(version)
+        return Outcomes(ripple=measure_ripple(model, tokenizer, questions.asked, _labelled(shop, version), references))
+
+    asked = [question.id for question in questions.asked]
+    return _once(shop, [version.id, "ripple", digest_json([EXAMPLES, asked]), references], ask)
+
+
+def _harness_outcomes(shop: "Workspace", version: Version, tasks: Sequence[str], task_folder: Path | None) -> Outcomes:
+    def ask() -> Outcomes:
+        model, tokenizer = shop.load(version)
+        return Outcomes(harness=measure_harness(model, tokenizer, tasks, task_folder, progress=shop.progress))
+
+    return _once(shop, [version.id, "lm-eval", list(tasks), _contents(task_folder)], ask)
 
 
 def _contents(folder: Path | None) -> list[list[str]]:
