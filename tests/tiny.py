@@ -72,3 +72,27 @@ def neox(seed=0):
 
 
 FAMILIES = {"llama": llama, "qwen3": qwen3, "gpt2": gpt2, "neox": neox}
+
+
+LORA_ON = {
+    "llama": ["down_proj", "q_proj"],
+    "qwen3": ["down_proj", "o_proj"],
+    "gpt2": ["c_proj", "c_attn"],
+    "gpt_neox": ["dense_4h_to_h", "query_key_value"],
+}
+
+
+def with_lora(model, seed=0):
+    """The model inside a PeftModel, with a random LoRA adapter of rank 4 on its MLPs and attention."""
+    from peft import LoraConfig, get_peft_model
+
+    kind = model.config.model_type
+    config = LoraConfig(
+        r=4,
+        target_modules=LORA_ON[kind],
+        init_lora_weights=False,
+        fan_in_fan_out=kind == "gpt2",
+        task_type="CAUSAL_LM",
+    )
+    torch.manual_seed(seed)
+    return get_peft_model(model, config).eval()

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from perdure.models.adapters import bare
 from perdure.models.head import logits_at
 from perdure.models.tokens import Batch, batches
 
@@ -87,7 +88,7 @@ def _continue_batch(model: Any, tokenizer: Any, beginning: Sequence[int], batch:
     cache = DynamicCache(config=model.config)
     if beginning:
         ids = torch.tensor([list(beginning)], device=model.device)
-        model.base_model(input_ids=ids, past_key_values=cache, use_cache=True)
+        bare(model).base_model(input_ids=ids, past_key_values=cache, use_cache=True)
         cache.batch_repeat_interleave(len(batch.rows))
     rows = list(batch.rows)
     mask_BT = torch.cat([batch.mask.new_ones(len(rows), len(beginning)), batch.mask], 1)

@@ -9,6 +9,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from perdure.models.adapters import bare
+
 _PLAIN: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 
 
@@ -18,6 +20,7 @@ def logits_at(model: Any, rows_N: Tensor, columns_N: Tensor, **inputs: Any) -> T
     The head runs on these positions alone wherever logits = head(last hidden state). Models that scale or
     cap their logits are noticed once and asked for all logits.
     """
+    model = bare(model)
     if head_is_plain(model):
         hidden_BTD = model.base_model(**inputs)[0]
         logits_NV = model.get_output_embeddings()(hidden_BTD[rows_N, columns_N])
@@ -29,6 +32,7 @@ def logits_at(model: Any, rows_N: Tensor, columns_N: Tensor, **inputs: Any) -> T
 
 def head_is_plain(model: Any) -> bool:
     """Whether the model's logits are its head applied to the base model's output; seen once, on two tokens."""
+    model = bare(model)
     if model not in _PLAIN:
         ids = torch.zeros(1, 2, dtype=torch.long, device=model.device)
         with torch.no_grad():

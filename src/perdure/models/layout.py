@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 from torch import Tensor, nn
 
 from perdure.errors import ModelError
+from perdure.models.adapters import bare, bare_layer, parameters_by_name
 
 
 @dataclass(frozen=True)
@@ -112,14 +113,15 @@ _FOUND: WeakKeyDictionary[Any, Layout] = WeakKeyDictionary()
 
 
 def layout_of(model: Any) -> Layout:
-    """The layout of a decoder model, found once per model object.
+    """The layout of a decoder model, found once per model object; adapter layers are looked through.
 
     Raises:
         ModelError: The structure is not understood; the message says which part.
     """
-    if model not in _FOUND:
-        _FOUND[model] = _find(model)
-    return _FOUND[model]
+    inside = bare(model)
+    if inside not in _FOUND:
+        _FOUND[inside] = _find(inside)
+    return _FOUND[inside]
 
 
 def _find(model: Any) -> Layout:
@@ -166,7 +168,7 @@ def _find_blocks(model: Any) -> tuple[str, list[Any]]:
 
 def _find_part(place: str, block: Any, families: tuple[_Family, ...], what: str) -> tuple[str, Any, _Family]:
     for name, module in block.named_modules():
-        linear = {child for child, part in module.named_children() if _is_linear(part)}
+        linear = {child for child, part in module.named_children() if _is_linear(bare_layer(part))}
         for family in families:
             if family.children == linear:
                 return f"{place}.{name}", module, family
@@ -180,7 +182,7 @@ def _is_linear(module: Any) -> bool:
 
 
 def _projection(name: str, parent: Any) -> Projection:
-    module = getattr(parent, name.rpartition(".")[2])
+    module = bare_layer(getattr(parent, name.rpartition(".")[2]))
     return Projection(f"{name}.weight", module, transposed=not isinstance(module, nn.Linear))
 
 
@@ -194,12 +196,12 @@ def _refuse_fused_experts(place: str, block: Any) -> None:
 
 
 def tensors_of(model: Any, names: Mapping[str, Any] | list[str]) -> dict[str, Any]:
-    """The parameters with these checkpoint names.
+    """The parameters with these checkpoint names; below an adapter those of the base.
 
     Raises:
         ModelError: The model has no parameter of a name.
     """
-    parameters = dict(model.named_parameters())
+    parameters = dict(model.named_parameters()) | parameters_by_name(model)
     missing = [name for name in names if name not in parameters]
     if missing:
         raise ModelError(f"{type(model).__name__} has no tensor {missing[0]!r}; the delta is of another model")
