@@ -1,5 +1,6 @@
 """Every example of the README and the docs is run, on the tiny model in place of the named one."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from perdure.cli.app import app
+from perdure.requests import check_facts
 from shops import LAX
 
 ROOT = Path(__file__).parents[2]
@@ -62,6 +64,13 @@ def test_python_examples(page, somewhere, monkeypatch):
     names = {}
     for code in blocks(page, "python"):
         exec(compile(code, str(page), "exec"), names)
+
+
+@pages_with("jsonl")
+def test_examples_of_facts_are_read(page):
+    for text in blocks(page, "jsonl"):
+        rows = [json.loads(line) for line in text.splitlines()]
+        assert len(check_facts(rows).facts) >= len(rows)
 
 
 def test_links_lead_somewhere():
