@@ -15,6 +15,7 @@ from perdure.deltas.streaming import Applied, apply_to_folder
 from perdure.editing import apply_delta
 from perdure.errors import EditError, IntegrityError, ModelError, SettingError
 from perdure.models import Checkpoint, layout_of, load
+from perdure.models.canonical import canonical
 from perdure.models.tensor_files import Blank
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
@@ -147,6 +148,21 @@ def test_an_exported_delta_is_checked_at_both_ends(tokenizer, dtype, tmp_path, m
     assert apply_to_folder(folder, delta, tmp_path / "out") == Applied(len(expected), 4, checked=True)
     after = Checkpoint.open(tmp_path / "out")
     assert all(torch.equal(after.tensor(name), tensor) for name, tensor in expected.items())
+
+
+@pytest.mark.parametrize("name", ["neox", "gpt2"])
+def test_an_exported_delta_finds_tensors_under_other_names(name, tokenizer, tmp_path):
+    """The base of a workspace has the running model's names; the checkpoint that it came from may have others."""
+    model = models.FAMILIES[name]()
+    given = write(model, tokenizer, tmp_path / "given", shard="5GB")
+    tensors = load_file(given / "model.safetensors")
+    save_file({n.removeprefix("transformer."): t for n, t in tensors.items()}, given / "model.safetensors")
+    with canonical(Checkpoint.open(given), tmp_path) as base:
+        assert base.entries.keys() != Checkpoint.open(given).entries.keys()
+        delta, expected = exported(base.folder, tmp_path / "delta", [delta_for(model, dense=False)])
+    assert apply_to_folder(given, delta, tmp_path / "out").checked
+    for name, weight in load(tmp_path / "out")[0].named_parameters():
+        assert torch.equal(weight, expected[name])
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
-from perdure.content import fresh_folder, tensor_bytes, tensor_hasher, write_synced
+from perdure.content import digest_tensor, fresh_folder, tensor_bytes, tensor_hasher, write_synced
 from perdure.deltas.delta import Change, Delta, changed, row_length
 from perdure.deltas.exported import BaseTensor, ExportedDelta, Rows
 from perdure.errors import EditError, IntegrityError, ModelError
@@ -90,6 +90,7 @@ class _Plan:
 
 def _plan(checkpoint: Checkpoint, delta: Delta) -> _Plan:
     stored = _stored_names(checkpoint, delta.changes)
+    _refuse_missing(checkpoint, delta.changes, stored)
     for name, change in delta.changes.items():
         shape = checkpoint.entries[stored[name]].shape
         if tuple(change.shape) != shape:
@@ -107,6 +108,8 @@ def _plan(checkpoint: Checkpoint, delta: Delta) -> _Plan:
 def _plan_exported(checkpoint: Checkpoint, delta: ExportedDelta) -> _Plan:
     contents = delta.contents
     stored = _stored_names(checkpoint, contents.base)
+    stored |= _renamed(checkpoint, contents.base, stored)
+    _refuse_missing(checkpoint, contents.base, stored)
     for name, tensor in contents.base.items():
         _check_kind(name, checkpoint.entries[stored[name]], tensor)
 
@@ -130,23 +133,31 @@ def _check_kind(name: str, found: TensorEntry, wanted: BaseTensor) -> None:
 
 
 def _stored_names(checkpoint: Checkpoint, names: Iterable[str]) -> dict[str, str]:
-    """From the names of a running model to those in the checkpoint.
+    """From the names of a running model to those in the checkpoint, as far as they are there.
 
     Some checkpoints leave out the name of the part that holds the decoder ("transformer." of GPT-2).
-
-    Raises:
-        ModelError: A tensor is missing.
     """
     wanted = list(names)
-    missing = next((name for name in wanted if name not in checkpoint.entries), None)
-    if missing is None:
-        return {name: name for name in wanted}
-    prefix = missing.partition(".")[0] + "."
-    stored = {name: name if name in checkpoint.entries else name.removeprefix(prefix) for name in wanted}
-    lost = [name for name, short in stored.items() if short not in checkpoint.entries]
-    if lost or len(set(stored.values())) < len(stored):
-        raise ModelError(f"{checkpoint.folder} has no tensor {(lost or [missing])[0]!r}: the delta is of another model")
-    return stored
+    missing = [name for name in wanted if name not in checkpoint.entries]
+    for prefix in dict.fromkeys(name.partition(".")[0] + "." for name in missing):
+        short = {name: name.removeprefix(prefix) for name in missing if name.startswith(prefix)}
+        if set(short.values()) <= checkpoint.entries.keys() and not set(short.values()) & set(wanted):
+            return {name: short.get(name, name) for name in wanted if name in short or name in checkpoint.entries}
+    return {name: name for name in wanted if name in checkpoint.entries}
+
+
+def _renamed(checkpoint: Checkpoint, base: Mapping[str, BaseTensor], stored: dict[str, str]) -> dict[str, str]:
+    """The base's tensors that the checkpoint holds under another name (NeoX's head), told by their hashes."""
+    lost = {tensor.hash: name for name, tensor in base.items() if name not in stored}
+    over = checkpoint.entries.keys() - set(stored.values()) if lost else set()
+    hashes = {digest_tensor(checkpoint.tensor(name)): name for name in sorted(over)}
+    return {name: hashes[wanted] for wanted, name in lost.items() if wanted in hashes}
+
+
+def _refuse_missing(checkpoint: Checkpoint, names: Iterable[str], stored: Mapping[str, str]) -> None:
+    lost = [name for name in names if name not in stored]
+    if lost:
+        raise ModelError(f"{checkpoint.folder} has no tensor {lost[0]!r}: the delta is of another model")
 
 
 def _index(checkpoint: Checkpoint) -> list[Path]:

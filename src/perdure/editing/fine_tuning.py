@@ -10,6 +10,7 @@ from perdure.editing.layers import check_layers
 from perdure.editing.method import Surroundings
 from perdure.editing.training import TrainingConfig, train
 from perdure.models import layout_of
+from perdure.models.adapters import on_plain_view
 from perdure.registry import editors
 from perdure.requests import Fact
 
@@ -24,6 +25,7 @@ class FineTuningConfig(TrainingConfig):
 
 
 @editors.register("fine_tuning", config=FineTuningConfig, paper="baseline; Zhu et al., arXiv 2012.00363")
+@on_plain_view
 def fine_tuning(
     model: Any,
     tokenizer: Any,

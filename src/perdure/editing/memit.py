@@ -18,6 +18,7 @@ from perdure.editing.solving import memit_update, protect
 from perdure.editing.subjects import sample_contexts, subject_states, target_rows
 from perdure.editing.values import ValueConfig, find_values
 from perdure.models import layout_of
+from perdure.models.adapters import on_plain_view
 from perdure.registry import editors
 from perdure.requests import Fact
 
@@ -38,6 +39,7 @@ class MemitConfig(BaseModel):
 
 
 @editors.register("memit", config=MemitConfig, paper="Meng et al., MEMIT, ICLR 2023")
+@on_plain_view
 def memit(
     model: Any,
     tokenizer: Any,

@@ -10,6 +10,7 @@ from perdure.deltas import Delta
 from perdure.editing.applying import apply_delta, restoring
 from perdure.editing.statistics import Moments
 from perdure.models import layout_of
+from perdure.models.adapters import on_plain_view
 from perdure.progress import Progress, silent
 from perdure.registry import Method
 from perdure.requests import Fact
@@ -43,6 +44,7 @@ class Editor(Protocol):
         """The change that makes the model know the facts."""
 
 
+@on_plain_view
 def edit_in_batches(
     model: Any,
     tokenizer: Any,

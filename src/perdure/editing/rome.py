@@ -21,6 +21,7 @@ from perdure.editing.statistics import SecondMoment
 from perdure.editing.subjects import Contexts, sample_contexts, subject_states, target_rows
 from perdure.editing.values import ValueConfig, find_values
 from perdure.models import Layout, capture, layout_of
+from perdure.models.adapters import on_plain_view
 from perdure.models.tokens import pad
 from perdure.registry import editors
 from perdure.requests import Fact
@@ -45,6 +46,7 @@ class RomeConfig(BaseModel):
 
 
 @editors.register("rome", config=RomeConfig, paper="Meng et al., ROME, NeurIPS 2022")
+@on_plain_view
 def rome(
     model: Any,
     tokenizer: Any,

@@ -21,6 +21,7 @@ from torch import Tensor
 from perdure.content import atomic_path, cache_folder, digest_json, digest_tensor
 from perdure.errors import EditError, SettingError
 from perdure.models import capture, layout_of
+from perdure.models.adapters import on_plain_view
 from perdure.models.tokens import encode, pad
 
 _WINDOW = 128
@@ -126,6 +127,7 @@ class Moments:
         return cache_folder() / "moments" / f"{self._model_id[:16]}-{self.text_id[:16]}-{layer}.safetensors"
 
 
+@on_plain_view
 def digest_model(model: Any) -> str:
     """One hash over all weights of a model."""
     return digest_json({name: digest_tensor(weight) for name, weight in model.named_parameters()})
@@ -138,6 +140,7 @@ def built_in_texts() -> tuple[str, ...]:
     return tuple(json.loads(line)["text"] for line in lines.splitlines() if line.strip())
 
 
+@on_plain_view
 def second_moments(
     model: Any,
     tokenizer: Any,

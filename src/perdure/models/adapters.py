@@ -23,6 +23,12 @@ def bare(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "peft_config") and hasattr(model, "get_base_model") else model
 
 
+def adapters_of(model: Any) -> list[str]:
+    """The names of the adapters that are at work in the model."""
+    layers = [module for module in bare(model).modules() if _is_adapter(module) and not module.disable_adapters]
+    return sorted({name for layer in layers for name in layer.active_adapters})
+
+
 def bare_layer(module: Any) -> Any:
     """The base's own layer inside an adapter layer; the module itself if it is none."""
     return module.base_layer if _is_adapter(module) else module

@@ -61,7 +61,9 @@ class Checkpoint:
         """
         folder = Path(folder)
         if not (folder / "config.json").is_file():
-            raise ModelError(f"{folder} is no model folder: it has no config.json")
+            adapter = (folder / "adapter_config.json").is_file()
+            hint = "; it holds an adapter, which perdure init merges into its base" if adapter else ""
+            raise ModelError(f"{folder} is no model folder: it has no config.json{hint}")
         _refuse_code(folder)
         entries: dict[str, TensorEntry] = {}
         for shard in _shards(folder):

@@ -8,18 +8,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from safetensors.torch import save_file
-
 from perdure.content import write_atomic
 from perdure.deltas import Delta
 from perdure.editing.statistics import Moments
 from perdure.errors import RefusedError, WorkspaceError
 from perdure.governance import Policy, default_policy_text, judge, read_policy
 from perdure.measuring import Report
-from perdure.models import Checkpoint, build, resolve
+from perdure.models import build
 from perdure.progress import Progress, silent
 from perdure.requests import Fact, FactFile, check_facts, read_facts
 from perdure.workspace.archive import Archive
+from perdure.workspace.bases import base_checkpoint
 from perdure.workspace.measurements import measure_version
 from perdure.workspace.records import Version
 from perdure.workspace.runs import EditPlan, Settings, forget_work, plan_edit, solve
@@ -52,19 +51,32 @@ class Workspace:
 
     @classmethod
     def init(
-        cls, folder: str | Path, model: str | Path, *, actor: str = "", progress: Progress = silent
+        cls,
+        folder: str | Path,
+        model: Any,
+        *,
+        tokenizer: Any = None,
+        actor: str = "",
+        progress: Progress = silent,
     ) -> "Workspace":
-        """A new workspace whose v0 is `model`: a catalogue name, a folder, a GGUF file or a hub id.
+        """A new workspace whose v0 is `model`; the model's weights are never in memory all at once.
+
+        Args:
+            folder: Missing or empty.
+            model: A catalogue name, a folder, a GGUF file or a hub id; the folder of a LoRA adapter, which is
+                merged into the base that it names; or a live model, whose adapters are merged.
+            tokenizer: The tokenizer of a live model.
+            actor: Who creates it.
+            progress: Told how far it is.
 
         Raises:
             ModelError: The model cannot be fetched, is damaged, or is not understood.
             WorkspaceError: The folder is not empty.
         """
         progress("fetching the model", 0, 3)
-        given = Checkpoint.open(resolve(model))
-        progress("copying the model", 1, 3)
-        with _canonical(given, Path(folder).resolve().parent) as checkpoint:
-            archive = Archive.create(Path(folder), checkpoint, actor=actor or current_user(), source=str(model))
+        with base_checkpoint(model, tokenizer, Path(folder).resolve().parent, progress=progress) as (checkpoint, words):
+            progress("copying the model", 1, 3)
+            archive = Archive.create(Path(folder), checkpoint, actor=actor or current_user(), source=words)
         write_atomic(archive.folder / _POLICY, default_policy_text().encode())
         # The base is what serves today: a first rollback must have somewhere to go.
         archive.promote(
@@ -285,36 +297,3 @@ class Workspace:
     def export_delta(self, ref: "str | Version", file: str | Path) -> None:
         """Write only what a version changed, with hashes of the base: for `apply_to_folder` on a copy of the base."""
         self.archive.write_delta(self.version(ref), Path(file))
-
-
-@contextmanager
-def _canonical(checkpoint: Checkpoint, beside: Path) -> Iterator[Checkpoint]:
-    """The checkpoint, if its tensor names are those of the model class; else a copy under those names, while open.
-
-    Deltas name tensors as the running model does; some classes are stored under other names.
-
-    Args:
-        checkpoint: What was given.
-        beside: Where a copy may lie for the time being: the folder of the new workspace.
-
-    Raises:
-        ModelError: The model cannot be built, or not from the copy.
-    """
-    tensors = {name: checkpoint.tensor(name) for name in checkpoint.entries}
-    model, tokenizer = build(checkpoint.folder, tensors)
-    if set(checkpoint.entries) <= set(model.state_dict()):
-        yield checkpoint
-        return
-    beside.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=beside, prefix=".perdure-") as scratch:
-        folder = Path(scratch)
-        seen: dict[int, str] = {}
-        for name, tensor in model.state_dict().items():
-            seen.setdefault(tensor.data_ptr(), name)  # tied tensors are stored once
-        own = {name: model.state_dict()[name].contiguous() for name in seen.values()}
-        save_file(own, folder / "model.safetensors", metadata={"format": "pt"})
-        model.config.save_pretrained(folder)
-        model.generation_config.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-        build(folder, own)
-        yield Checkpoint.open(folder)

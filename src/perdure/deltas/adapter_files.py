@@ -1,0 +1,82 @@
+"""LoRA adapters saved by peft, read as what they are: low-rank deltas of their base.
+
+Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022, equation 3: W + s·BA with s = α / r,
+or α / √r with rank stabilisation (Kalajdzievski, arXiv 2312.03732). Shape suffixes: O outputs, I inputs, R rank.
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from perdure.deltas.delta import Change, Delta, LowRank
+from perdure.errors import ModelError
+
+CONFIG = "adapter_config.json"
+_WEIGHTS = "adapter_model.safetensors"
+_PREFIX = "base_model.model."
+_MERGE = (
+    "Merge it with peft (PeftModel.from_pretrained(base, folder).merge_and_unload()), save the merged model with "
+    "save_pretrained, and give that folder"
+)
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether a folder holds an adapter and no model."""
+    return (folder / CONFIG).is_file() and not (folder / "config.json").is_file()
+
+
+def read_adapter(folder: Path) -> tuple[str, Delta]:
+    """The base that an adapter names, and the adapter as a delta of it.
+
+    Raises:
+        ModelError: It is damaged, names no base, or is no plain LoRA: DoRA, other methods, modules trained as a
+            whole, biases, embeddings, scales that differ between matrices.
+    """
+    try:
+        config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        tensors = load_file(folder / _WEIGHTS)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ModelError(f"the adapter in {folder} cannot be read: {error}") from error
+    base = config.get("base_model_name_or_path")
+    if not base:
+        raise ModelError(f"{folder / CONFIG} names no base (base_model_name_or_path); write there which it is")
+    _refuse_others(folder, config)
+    changes = {}
+    for key in sorted(tensors):
+        place, _, kind = key.removeprefix(_PREFIX).rpartition(".lora_")
+        if kind == "B.weight":
+            continue
+        other = tensors.get(f"{key.removesuffix('A.weight')}B.weight")
+        if kind != "A.weight" or not key.startswith(_PREFIX) or other is None or other.dim() != 2:
+            raise ModelError(f"the adapter in {folder} holds {key!r}, which is no part of a plain LoRA. {_MERGE}")
+        changes[f"{place}.weight"] = _change(tensors[key], other, config)
+    if 2 * len(changes) != len(tensors):
+        raise ModelError(f"the adapter in {folder} is damaged: factors without their partner")
+    return str(base), Delta(changes).check_finite()
+
+
+def _refuse_others(folder: Path, config: dict[str, Any]) -> None:
+    odd = {
+        "of kind " + str(config.get("peft_type")): config.get("peft_type") != "LORA",
+        "a DoRA": config.get("use_dora"),
+        "with scales of its own for some matrices (alpha_pattern)": config.get("alpha_pattern"),
+        "with modules trained as a whole (modules_to_save)": config.get("modules_to_save"),
+        "with biases": config.get("lora_bias") or config.get("bias", "none") != "none",
+    }
+    found = [what for what, given in odd.items() if given]
+    if found:
+        raise ModelError(f"the adapter in {folder} is {found[0]}, not a plain LoRA. {_MERGE}")
+
+
+def _change(a_RI: Tensor, b_OR: Tensor, config: dict[str, Any]) -> Change:
+    rank = a_RI.shape[0]
+    scale = float(config["lora_alpha"]) / (math.sqrt(rank) if config.get("use_rslora") else rank)
+    left, right = b_OR.float() * scale, a_RI.float()
+    if config.get("fan_in_fan_out"):  # the matrix is stored [I, O]
+        left, right = right.T, left.T
+    return Change(LowRank(left.contiguous(), right.contiguous()))
