@@ -61,6 +61,18 @@ def last_token_of(tokenizer: Any, text: str, end: int) -> int:
     return found[-1]
 
 
+def tokens_between(tokenizer: Any, text: str, start: int, end: int) -> range:
+    """The tokens that hold characters `start` to `end - 1` of `text`, whole or in part: those of a subject.
+
+    Raises:
+        ModelError: The tokenizer cannot map characters to tokens.
+        RequestError: No token covers the last of these characters.
+    """
+    last = last_token_of(tokenizer, text, end)
+    offsets = tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
+    return range(min(index for index, (left, right) in enumerate(offsets) if left < end and right > start), last + 1)
+
+
 @dataclass(frozen=True)
 class Batch:
     """Rows of tokens, padded to one length.
