@@ -45,7 +45,7 @@ def _plain_value(model: Any, rows: list[SubjectRow], layer: int, anchor: float, 
     layout = layout_of(model)
     batch = pad([row.ids for row in rows])
     shift = torch.zeros(layout.d_model, requires_grad=True)
-    adam = torch.optim.Adam([shift], lr=config.learning_rate, betas=config.betas)
+    adam = torch.optim.Adam([shift], lr=config.rate(anchor, layout.d_model), betas=config.betas)
     at = torch.tensor([row.at for row in rows])
 
     def add(hidden_BTD: Tensor) -> Tensor:
@@ -100,7 +100,7 @@ def main() -> None:
     parser.add_argument("--facts", type=int, default=8)
     parser.add_argument("--file", type=Path, default=DEMO_FACTS)
     parser.add_argument("--layer", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=25)
+    parser.add_argument("--steps", type=int, default=13)
     given = parser.parse_args()
     torch.set_num_threads(1)
     model, tokenizer = load(given.model)

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from perdure.cli.console import out, percent, points, say, say_json, table
+from perdure.cli.courses import say_course
 from perdure.cli.options import Actor, AsJson, Device, Folder, opened
+from perdure.cli.removing import say_removal
 from perdure.errors import WorkspaceError
 
 if TYPE_CHECKING:
@@ -96,15 +98,18 @@ def show(
         "bytes added": storage.added_bytes,
         "bytes of the model": storage.model_bytes,
         "recipe": found.manifest.recipe,
-        "facts": [{"prompt": fact.prompt, "target_new": fact.target_new, "source": fact.source} for fact in facts],
+        "facts": [
+            {"id": fact.id, "prompt": fact.prompt, "target_new": fact.target_new, "source": fact.source}
+            for fact in facts
+        ],
     }
     if json:
         say_json(card)
         return
     table(found.name, ["", ""], [[name, str(value)] for name, value in card.items() if name != "facts"])
     if facts:
-        rows = [[fact.prompt, fact.target_new, fact.source or ""] for fact in facts]
-        table("Facts asked for", ["prompt", "new answer", "from"], rows)
+        rows = [[fact.short_id, fact.prompt, fact.target_new, fact.source or ""] for fact in facts]
+        table("Facts asked for", ["id", "prompt", "new answer", "from"], rows)
 
 
 def versions(workspace: Folder = Path(), json: AsJson = False) -> None:
@@ -117,6 +122,8 @@ def versions(workspace: Folder = Path(), json: AsJson = False) -> None:
     for version in found:
         recipe = version.manifest.recipe
         made = f"{recipe['editor']} + {recipe['restraint']}" if "editor" in recipe else "base"
+        if "removed" in recipe:
+            made = f"{names[recipe['removed']['from']]} without {recipe['removed']['count']}, {made}"
         count = recipe.get("facts", {}).get("count", 0)
         pointing = ", ".join(alias for alias, head in heads.items() if head.id == version.id)
         parent = names.get(version.parent or "", "")
@@ -188,10 +195,14 @@ def _rank(rank: int | None) -> str:
 
 def say_report(report: "Report") -> None:
     """Print the short form of a report."""
+    if report.removal is not None:
+        say_removal(report.removal)
     if report.edits is not None:
         say_comparisons("What was learnt", report.edits.comparisons)
     if report.ripple is not None:
         _say_ripple(report.ripple)
+    if report.course is not None:
+        say_course(report.course)
     if report.retention is not None:
         say_comparisons("What was kept", (report.retention.overall, *report.retention.parts))
     if report.harness:

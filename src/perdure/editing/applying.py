@@ -1,8 +1,10 @@
 """Deltas on a live model: weights are replaced, never written into, so going back is free and exact."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+
+from torch import Tensor
 
 from perdure.deltas import Delta, changed
 from perdure.models.layout import tensors_of
@@ -19,14 +21,19 @@ def apply_delta(model: Any, delta: Delta) -> None:
 
 
 @contextmanager
-def restoring(model: Any, names: Iterable[str]) -> Iterator[None]:
-    """Put the named weights back, the very same tensors, when the block ends."""
+def restoring(model: Any, names: Iterable[str]) -> Iterator[Mapping[str, Tensor]]:
+    """Put the named weights back, the very same tensors, when the block ends; gives those tensors."""
     kept = {name: parameter.data for name, parameter in tensors_of(model, list(names)).items()}
     try:
-        yield
+        yield kept
     finally:
-        for name, parameter in tensors_of(model, list(kept)).items():
-            parameter.data = kept[name]
+        put_back(model, kept)
+
+
+def put_back(model: Any, weights: Mapping[str, Tensor]) -> None:
+    """Let the model have these very tensors."""
+    for name, parameter in tensors_of(model, list(weights)).items():
+        parameter.data = weights[name]
 
 
 @contextmanager

@@ -1,13 +1,14 @@
 """What every editor is given besides the model and the facts, and the order in which batches are done."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import accumulate, pairwise
 from typing import Any, Protocol
 
 from torch import Tensor
 
 from perdure.deltas import Delta
-from perdure.editing.applying import apply_delta, restoring
+from perdure.editing.applying import apply_delta, put_back, restoring
 from perdure.editing.statistics import Moments
 from perdure.models import layout_of
 from perdure.models.adapters import on_plain_view
@@ -24,11 +25,14 @@ class Surroundings:
         previous_keys: From matrix name to the keys [I, M] of all earlier edits in this lineage.
         moments: Second moments of the base model; of the given model when absent.
         progress: Told how far the work is.
+        values: From a fact's id to the state and shift [2, D] of the target value that this editor found for it
+            before (`Delta.values`). An editor that searches values may use them and skip the search.
     """
 
     previous_keys: Mapping[str, Tensor] = field(default_factory=dict)
     moments: Moments | None = None
     progress: Progress = silent
+    values: Mapping[str, Tensor] = field(default_factory=dict)
 
     def moments_for(self, model: Any, tokenizer: Any) -> Moments:
         """The moments given, or those of this model over the built-in text."""
@@ -44,6 +48,23 @@ class Editor(Protocol):
         """The change that makes the model know the facts."""
 
 
+@dataclass(frozen=True)
+class Progressed:
+    """Where a sequence of batches stands; the model carries it at that time.
+
+    Attributes:
+        done: Facts solved.
+        batch: What the last batch solved.
+        total: What all batches solved.
+        step: What the model carries beyond its own weights: `total`, or what a restraint made of it.
+    """
+
+    done: int
+    batch: Delta
+    total: Delta
+    step: Delta
+
+
 @on_plain_view
 def edit_in_batches(
     model: Any,
@@ -52,10 +73,11 @@ def edit_in_batches(
     method: Method,
     config: Any,
     *,
-    batch_size: int,
+    batch_size: int | Sequence[int],
     around: Surroundings,
-    start: tuple[int, Delta] = (0, Delta()),
-    on_batch: Callable[[int, Delta], None] | None = None,
+    start: Sequence[Delta] = (),
+    restrain: Callable[[Delta], Delta] | None = None,
+    on_batch: Callable[[Progressed], bool | None] = lambda _now: None,
 ) -> Delta:
     """The delta of all facts, solved batch after batch, each on the model that the earlier ones left.
 
@@ -65,24 +87,55 @@ def edit_in_batches(
         facts: All facts, in order.
         method: A registered editor.
         config: Its settings.
-        batch_size: Facts per batch.
+        batch_size: Facts per batch, or those of each batch.
         around: What the edit stands on; keys of earlier batches are added to its previous keys.
-        start: How many facts are already done, and their delta (to go on after an interruption).
-        on_batch: Told the number of facts done and the delta so far after each batch.
+        start: What each of the first batches solved, to go on after an interruption.
+        restrain: From what all batches solved to what is carried in its place, after every batch; later batches are
+            solved on that.
+        on_batch: Told where the sequence stands after each batch; the sequence ends there if it returns true.
+
+    Returns:
+        What all batches solved, before any restraint.
     """
-    done, total = start
-    matrices = [matrix.name for block in layout_of(model).mlp_matrices for matrix in block]
-    with restoring(model, {*matrices, *total.changes}):
-        apply_delta(model, total)
-        for first in range(done, len(facts), batch_size):
-            batch = facts[first : first + batch_size]
-            keys = dict((Delta(keys=around.previous_keys) + Delta(keys=total.keys)).keys)
-            inner = Surroundings(keys, around.moments, around.progress)
-            delta: Delta = method.call(model, tokenizer, batch, config, inner)
-            apply_delta(model, delta)
-            notes = {"batches": [*total.notes.get("batches", ()), dict(delta.notes)]}
-            joined = total + delta
-            total = Delta(joined.changes, joined.keys, notes)
-            if on_batch:
-                on_batch(first + len(batch), total)
+    matrices = {matrix.name for block in layout_of(model).mlp_matrices for matrix in block}
+    matrices.update(name for batch in start for name in batch.changes)
+    total = Delta()
+    with restoring(model, matrices) as own:
+        for number, span in enumerate(batch_spans(len(facts), batch_size)):
+            known = number < len(start)
+            batch = start[number] if known else _solve(model, tokenizer, facts[span], (method, config), around, total)
+            total = replace(total + batch, notes={"batches": [*total.notes.get("batches", ()), dict(batch.notes)]})
+            step = _carry(model, own, total, batch, restrain)
+            if not known and on_batch(Progressed(span.stop, batch, total, step)):
+                break
     return total
+
+
+def _solve(
+    model: Any, tokenizer: Any, facts: Sequence[Fact], editor: tuple[Method, Any], around: Surroundings, earlier: Delta
+) -> Delta:
+    """What the editor solves for one batch on the model as it is now, with the keys of the earlier batches."""
+    method, config = editor
+    keys = (Delta(keys=around.previous_keys) + Delta(keys=earlier.keys)).keys
+    solved: Delta = method.call(model, tokenizer, facts, config, replace(around, previous_keys=dict(keys)))
+    return solved
+
+
+def _carry(
+    model: Any, own: Mapping[str, Tensor], total: Delta, batch: Delta, restrain: Callable[[Delta], Delta] | None
+) -> Delta:
+    """Put what the batch solved, or the restrained total, into the model; what it then carries beyond its own."""
+    if restrain is None:
+        apply_delta(model, batch)
+        return total
+    step = restrain(total)
+    put_back(model, own)
+    apply_delta(model, step)
+    return step
+
+
+def batch_spans(count: int, batch_size: int | Sequence[int]) -> list[slice]:
+    """Where each batch of `count` facts starts and stops, given the size of all or of each; none is empty."""
+    sizes = [batch_size] * -(-count // batch_size) if isinstance(batch_size, int) else list(batch_size)
+    stops = [min(stop, count) for stop in accumulate(sizes)]
+    return [slice(start, stop) for start, stop in pairwise([0, *stops]) if start < stop]

@@ -9,6 +9,7 @@ facts that are done leave the batch.
 Shape suffixes: N facts, B rows, S suffix tokens, P prefix tokens, D hidden size, V vocabulary, A answers.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,13 +31,22 @@ class ValueConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    steps: int = Field(25, ge=1, description="At most this many Adam steps")
-    learning_rate: float = Field(0.5, gt=0, description="Adam's learning rate")
-    betas: tuple[float, float] = Field((0.9, 0.999), description="Adam's averages of gradient and squared gradient")
+    steps: int = Field(13, ge=1, description="At most this many Adam steps")
+    step: float = Field(0.25, gt=0, description="Adam's learning rate, as a step's length over the clamp's radius")
+    learning_rate: float | None = Field(None, gt=0, description="Adam's learning rate as such, instead of `step`")
+    betas: tuple[float, float] = Field((0.8, 0.99), description="Adam's averages of gradient and squared gradient")
     clamp: float = Field(0.75, gt=0, description="‖δ‖ is at most this times ‖v0‖")
     weight_decay: float = Field(0.5, ge=0, description="Weight of ‖δ‖ / ‖v0‖² in the loss")
     kl_weight: float = Field(0.0625, ge=0, description="Weight of KL(edited ‖ original) on “{subject} is a”")
     stop_loss: float = Field(0.05, ge=0, description="A fact is done when its loss is below this")
+
+    def rate(self, anchor: float, width: int) -> float:
+        """Adam's learning rate for a fact whose ‖v0‖ is `anchor`, in a hidden state of `width` numbers.
+
+        The papers' 0.1 to 0.5 are in units of one model's hidden state. Adam moves every number by about its
+        rate, so √width · rate is the length of a step; here it is a share of the radius that δ may have.
+        """
+        return self.learning_rate or self.step * self.clamp * anchor / math.sqrt(width)
 
 
 @dataclass(frozen=True)
@@ -186,7 +196,9 @@ class _Search:
         width, device = self.layout.d_model, self.model.device
         shifts = {fact: torch.zeros(width, device=device, requires_grad=True) for fact in chunk}
         anchors = dict(zip(chunk, anchor_N, strict=True))
-        adam = torch.optim.Adam(shifts.values(), lr=self.config.learning_rate, betas=self.config.betas)
+        rates = [self.config.rate(anchor, width) for anchor in anchor_N.tolist()]
+        groups = [{"params": [shift], "lr": rate} for shift, rate in zip(shifts.values(), rates, strict=True)]
+        adam = torch.optim.Adam(groups, betas=self.config.betas)
         losses, steps = dict.fromkeys(chunk, float("nan")), dict.fromkeys(chunk, 0)
         active, suffixes = set(chunk), self.suffixes
         for step in range(self.config.steps):

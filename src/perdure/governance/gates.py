@@ -19,6 +19,7 @@ def judge(report: Report, policy: Policy) -> Report:
 
 def _verdicts(report: Report, policy: Policy) -> Iterator[Verdict]:
     yield from _edit_verdicts(report, policy)
+    yield from _removal_verdicts(report)
     yield from _retention_verdicts(report, policy)
     yield from _language_verdicts(report, policy)
     yield from _weight_verdicts(report, policy)
@@ -43,6 +44,20 @@ def _edit_verdicts(report: Report, policy: Policy) -> Iterator[Verdict]:
     near = found.get("edits.neighbour.generation_contains")
     if near is not None and near.after.n:
         yield _loses_at_most("neighbours kept", near.difference, policy.edits.neighbours_lost)
+
+
+def _removal_verdicts(report: Report) -> Iterator[Verdict]:
+    """A fact that was taken out must not be said any more, whatever the policy allows."""
+    if report.removal is None:
+        return
+    gone = report.removal.gone
+    said = {case.kind for case in report.removal.cases if not case.gone}
+    verdict = FAIL if "prompt" in said else INCONCLUSIVE if said else PASS
+    yield Verdict(
+        gate="facts taken out",
+        verdict=verdict,
+        reason=f"the taught answer is gone from {gone.hits} of {gone.n} questions; from all as taught it must be",
+    )
 
 
 def _retention_verdicts(report: Report, policy: Policy) -> Iterator[Verdict]:
@@ -89,6 +104,21 @@ def _weight_verdicts(report: Report, policy: Policy) -> Iterator[Verdict]:
         reason=f"at most {_percent(far.relative_norm)} of a matrix's norm ({far.name}); "
         f"at most {_percent(limits.norm_ratio)} is allowed",
     )
+    if limits.sigma_ratio is not None:
+        yield _sigma_verdict(report, limits.sigma_ratio)
+
+
+def _sigma_verdict(report: Report, limit: float) -> Verdict:
+    """The largest singular value of a change over that of its base matrix."""
+    known = [matrix for matrix in report.matrices if matrix.sigma_max_base > 0]
+    far = max(known, key=lambda matrix: matrix.sigma_max_delta / matrix.sigma_max_base, default=None)
+    if far is None:
+        return Verdict(
+            gate="largest direction", verdict=INCONCLUSIVE, reason="every changed matrix is zero in the base"
+        )
+    ratio = far.sigma_max_delta / far.sigma_max_base
+    reason = f"at most {ratio:.2f} times the base's largest singular value ({far.name}); at most {limit:.2f} is allowed"
+    return Verdict(gate="largest direction", verdict=PASS if ratio <= limit else FAIL, reason=reason)
 
 
 def _condition_verdict(report: Report, limit: float) -> Verdict:

@@ -40,6 +40,7 @@ class WeightLimits(_Section):
 
     condition_ratio: float = Field(ge=1)
     norm_ratio: float = Field(gt=0)
+    sigma_ratio: float | None = Field(None, gt=0)
 
 
 class Policy(_Section):
@@ -53,7 +54,7 @@ class Policy(_Section):
     @property
     def digest(self) -> str:
         """The hash that an approval names."""
-        return digest_json(self.model_dump())
+        return digest_json(self.model_dump(exclude_none=True))
 
 
 def default_policy_text() -> str:

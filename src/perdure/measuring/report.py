@@ -6,30 +6,13 @@ same items). `before` is the parent version; where the parent is not the base, t
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-
-class _Data(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Share(_Data):
-    """A share of items with its 95% Wilson interval."""
-
-    hits: int
-    n: int
-    value: float
-    low: float
-    high: float
-
-
-class Difference(_Data):
-    """A paired difference of shares, after − before, with its 95% interval; n is the number of pairs."""
-
-    value: float
-    low: float
-    high: float
-    n: int
+from perdure.measuring.course import Course
+from perdure.measuring.shares import Data as _Data
+from perdure.measuring.shares import Difference as Difference
+from perdure.measuring.shares import Share as Share
+from perdure.measuring.traced import TraceMeasures
 
 
 class Comparison(_Data):
@@ -86,6 +69,56 @@ class EditMeasures(_Data):
     facts: int
     comparisons: tuple[Comparison, ...]
     cases: tuple[Case, ...]
+
+
+class RemovedCase(_Data):
+    """One question about a fact that was taken out again.
+
+    Attributes:
+        fact: The fact's id.
+        kind: "prompt" or "paraphrase".
+        taught: The answer that had been taught.
+        original: What the model wrote before it was taught.
+        before: What the version that it was taken out of wrote.
+        after: What the candidate writes.
+        gone: Whether the taught answer does not stand in `after`, or stood in `original` already.
+        back: Whether the original answer is back.
+        probability_original: p(taught) / (p(taught) + p(old)) of the length-normalised answers, where both are known.
+    """
+
+    fact: str
+    subject: str
+    kind: str
+    prompt: str
+    taught: str
+    original: str
+    before: str
+    after: str
+    gone: bool
+    back: bool
+    probability_original: float | None = None
+    probability_before: float | None = None
+    probability_after: float | None = None
+
+
+class RemovalMeasures(_Data):
+    """Whether facts that were taken out are gone, and whether the others kept their answers.
+
+    Attributes:
+        facts: How many were taken out.
+        original: The version before any of them was taught.
+        gone: Of their questions, those where the taught answer is gone.
+        back: Of their questions, those where the original answer is back.
+        cases: Every question about them.
+        unchanged: Questions about the other facts that are answered word for word as before; None without any.
+    """
+
+    facts: int
+    original: str
+    gone: Share
+    back: Share
+    cases: tuple[RemovedCase, ...]
+    unchanged: Comparison | None = None
 
 
 class RippleWording(_Data):
@@ -267,10 +300,13 @@ class Report(_Data):
     model: str = Field(description="Where the base came from")
     request: dict[str, Any] = Field(description="Editor, restraint, resolved settings, facts asked for")
     edits: EditMeasures | None = None
+    removal: RemovalMeasures | None = None
     ripple: RippleMeasures | None = None
     retention: RetentionMeasures | None = None
     language: LanguageMeasures | None = None
     matrices: tuple[MatrixMeasures, ...] = ()
+    course: Course | None = Field(None, description="The edit batch by batch, and all earlier facts by age")
+    trace: TraceMeasures | None = Field(None, description="Where the base carries known facts, when it was traced")
     harness: tuple[Comparison, ...] = Field((), description="lm-eval tasks, when asked for")
     verdicts: tuple[Verdict, ...] = ()
     verdict: str = Field("inconclusive", description="pass, fail or inconclusive, over all gates")

@@ -19,6 +19,7 @@ from perdure.measuring import (
     build_edit_measures,
     build_harness,
     build_language,
+    build_removal,
     build_retention,
     build_ripple,
     choose_questions,
@@ -28,13 +29,17 @@ from perdure.measuring import (
     measure_matrices,
     measure_retention,
     measure_ripple,
+    questions_about,
     references_from,
 )
+from perdure.measuring.report import MatrixMeasures
 from perdure.measuring.ripple import EXAMPLES, ripple_references
 from perdure.measuring.ripple_questions import RippleQuestions
 from perdure.requests import Fact
+from perdure.workspace.cohorts import course_of
 from perdure.workspace.manifest import library_versions
 from perdure.workspace.records import Version
+from perdure.workspace.tracing import known_trace
 from perdure.workspace.updates import applied_since_base, solved_since_base
 
 if TYPE_CHECKING:
@@ -56,9 +61,11 @@ def measure_version(
     Parts that were measured before, under the same suite and the same facts, are not run again.
     """
     line = shop.archive.lineage(version)
-    base, parent = line[0], line[-2] if len(line) > 1 else line[0]
+    base, parent = line[0], _held_against(shop, line)
     seconds: dict[str, float] = {}
-    asked = _Asked(shop.facts(version), _questions(shop, line), tasks, task_folder)
+    removed = shop.removed(version)
+    original = _removed_outcomes(shop, line[-2], removed, None) if removed else None
+    asked = _Asked(_facts_asked(shop, line), _questions(shop, line), tasks, task_folder, removed, original)
     with _timed(seconds, "measuring the parent"):
         before = _everything(shop, parent, asked, None)
     with _timed(seconds, "measuring the version"):
@@ -75,10 +82,13 @@ def measure_version(
         model=str(base.manifest.recipe.get("source", "")),
         request=dict(version.manifest.recipe),
         edits=build_edit_measures(before, after),
+        removal=build_removal(line[-2].name, original, before, after) if original else None,
         ripple=build_ripple(asked.questions, before, after, examples=EXAMPLES),
         retention=build_retention(before, after, oldest),
         language=build_language(before, after, oldest),
         matrices=matrices,
+        course=course_of(shop, line, before, after),
+        trace=known_trace(shop, str(version.manifest.recipe.get("layers", {}).get("trace", ""))),
         harness=build_harness(before, after),
         storage={"added": storage.added_bytes, "model": storage.model_bytes},
         environment=_environment(before.suite_id),
@@ -112,12 +122,28 @@ def known_outcomes(shop: "Workspace", version: Version) -> Outcomes | None:
 
 @dataclass(frozen=True)
 class _Asked:
-    """What is asked besides the built-in suite: the facts, what follows from them, lm-eval tasks."""
+    """What is asked besides the built-in suite: the facts, what follows from them, lm-eval tasks, removed facts.
+
+    `original` is what was answered about the removed facts before they were taught.
+    """
 
     facts: Sequence[Fact]
     questions: RippleQuestions
     tasks: Sequence[str]
     task_folder: Path | None
+    removed: Sequence[Fact] = ()
+    original: Outcomes | None = None
+
+
+def _held_against(shop: "Workspace", line: Sequence[Version]) -> Version:
+    """What the last version of a lineage is held against: its parent, or what facts were taken out of."""
+    origin = line[-1].manifest.recipe.get("removed", {}).get("from")
+    return shop.version(str(origin)) if origin else line[-2] if len(line) > 1 else line[0]
+
+
+def _facts_asked(shop: "Workspace", line: Sequence[Version]) -> tuple[Fact, ...]:
+    """The facts of the last version; after a removal, all that stay in force."""
+    return tuple(shop.facts_in_force(line[-1])) if shop.removed(line[-1]) else shop.facts(line[-1])
 
 
 def _questions(shop: "Workspace", line: Sequence[Version]) -> RippleQuestions:
@@ -136,6 +162,8 @@ def _everything(shop: "Workspace", version: Version, asked: _Asked, before: Outc
     parts = [general_outcomes(shop, version)]
     if asked.facts:
         parts.append(_edit_outcomes(shop, version, asked.facts, before))
+    if asked.removed:
+        parts.append(_removed_outcomes(shop, version, asked.removed, asked.original))
     if asked.questions.asked:
         parts.append(_ripple_outcomes(shop, version, asked.questions, before))
     if asked.tasks:
@@ -152,6 +180,21 @@ def _edit_outcomes(shop: "Workspace", version: Version, facts: Sequence[Fact], b
 
     rows = [fact.model_dump(mode="json", exclude={"source"}) for fact in facts]
     return _once(shop, [version.id, digest_json(rows), references], ask)
+
+
+def _removed_outcomes(
+    shop: "Workspace", version: Version, facts: Sequence[Fact], original: Outcomes | None
+) -> Outcomes:
+    references = None if original is None else references_from(original.removed)
+    questions = questions_about(facts)
+
+    def ask() -> Outcomes:
+        model, tokenizer = shop.load(version)
+        answers = measure_edits(model, tokenizer, questions, _labelled(shop, version), references)
+        return Outcomes(removed=answers)
+
+    rows = [fact.model_dump(mode="json", exclude={"source"}) for fact in questions]
+    return _once(shop, [version.id, "removed", digest_json(rows), references], ask)
 
 
 def _ripple_outcomes(
@@ -195,11 +238,17 @@ def _labelled(shop: "Workspace", version: Version) -> Callable[[str, int, int], 
     return lambda stage, done, total: shop.progress(f"{version.name}: {stage}", done, total)
 
 
-def _matrices(shop: "Workspace", base: Version, version: Version) -> tuple[Any, ...]:
+def _matrices(shop: "Workspace", base: Version, version: Version) -> tuple[MatrixMeasures, ...]:
     """Every changed matrix against the base; the condition number is that of the weights as they are stored."""
     if version.id == base.id:
         return ()
-    applied, solved = applied_since_base(shop.archive, version), solved_since_base(shop.archive, version)
+    return measure_change(
+        shop, base, applied_since_base(shop.archive, version), solved_since_base(shop.archive, version)
+    )
+
+
+def measure_change(shop: "Workspace", base: Version, applied: Delta, solved: Delta) -> tuple[MatrixMeasures, ...]:
+    """Every matrix that an accumulated change touches, against the base; its extremes are kept by hash."""
     applied = Delta({name: compress(change) for name, change in applied.changes.items()})
     weights = shop.archive.tensors(base, list(applied.changes))
 

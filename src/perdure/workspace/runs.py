@@ -1,23 +1,44 @@
 """An edit from the facts to the delta: checked, planned, solved in batches, resumable."""
 
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from torch import Tensor
 
 from perdure.content import digest_json
 from perdure.deltas import Delta, load_delta, save_delta
-from perdure.editing.method import Surroundings, edit_in_batches
+from perdure.editing.method import Progressed, Surroundings, edit_in_batches
+from perdure.editing.presets import preset_settings
 from perdure.editing.statistics import Moments
 from perdure.errors import IntegrityError, RequestError, SettingError
 from perdure.models.tokens import encode, join
 from perdure.progress import Progress
 from perdure.registry import Method, editors, restraints
 from perdure.requests import Fact, FactFile
+from perdure.workspace.layer_choice import AskedLayers, LayerChoice
 
 TOKEN_LIMIT = 512
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class Again:
+    """What is known about an edit that is done once more, without some of its facts.
+
+    Attributes:
+        name: The version that it was, its place there, and what is taken out, as one hash.
+        batches: How many facts are solved together, batch by batch: as they were, less those taken out.
+        values: From a fact's id to the state and shift of its target value (`Delta.values`), as far as kept.
+    """
+
+    name: str
+    batches: tuple[int, ...]
+    values: Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -33,6 +54,13 @@ class EditPlan:
         restraint_config: Its resolved settings.
         batch_size: Facts solved together.
         text_id: The hash of the text of the second moments.
+        preset: The published settings that `config` started from, if any.
+        layers: How the layers in `config` were chosen.
+        choose: Whether the strength of the restraint is chosen when the facts are solved.
+        each_batch: Whether the restraint works after every batch, so that later ones are solved on what it left.
+        rescore: After how many facts all earlier ones are asked again; 0 for never.
+        stop_at_limit: Whether the edit ends where a limit of the policy on weights is passed.
+        again: What is known where the edit is done once more, without some of its facts.
     """
 
     parent: str
@@ -43,6 +71,13 @@ class EditPlan:
     restraint_config: BaseModel
     batch_size: int
     text_id: str
+    preset: str | None = None
+    layers: Mapping[str, Any] = field(default_factory=dict)
+    choose: bool = False
+    each_batch: bool = False
+    rescore: int = 0
+    stop_at_limit: bool = False
+    again: Again | None = None
 
     def recipe(self) -> dict[str, Any]:
         """The plan as JSON, for the manifest; the facts themselves lie with the solved delta."""
@@ -50,10 +85,15 @@ class EditPlan:
             "kind": "edit",
             "editor": self.method.name,
             "paper": self.method.paper,
+            "preset": self.preset,
             "config": self.config.model_dump(mode="json"),
+            "layers": dict(self.layers),
             "restraint": self.restraint.name,
             "restraint_config": self.restraint_config.model_dump(mode="json"),
+            "restraint_chosen": "on the measured curve" if self.choose else "as asked",
+            "restraint_after": "each batch" if self.each_batch else "the last batch",
             "batch_size": self.batch_size,
+            **({"batches": list(self.again.batches)} if self.again else {}),
             "facts": {"count": len(self.facts), "digest": digest_json([fact.id for fact in self.facts])},
             "moments_text": self.text_id,
         }
@@ -61,7 +101,8 @@ class EditPlan:
     @property
     def digest(self) -> str:
         """What names this plan's unfinished work."""
-        return digest_json({"parent": self.parent, **self.recipe()})
+        again = {"again": self.again.name} if self.again else {}
+        return digest_json({"parent": self.parent, **self.recipe(), **again})
 
 
 @dataclass(frozen=True)
@@ -70,11 +111,16 @@ class Settings:
 
     Attributes:
         editor: A registered editor.
-        config: Its settings, where they differ from the defaults.
-        restraint: A registered restraint.
+        config: Its settings, where they differ from the preset or else the defaults.
+        restraint: A registered restraint, or `auto`: PRUNE, as strong as a measured curve says.
         restraint_config: Its settings, where they differ.
         batch_size: Facts solved together.
         texts: Text for second moments; the built-in passages when not given.
+        preset: The model whose published settings of the editor are the ground that `config` stands on.
+        layers: `traced`, `depth` or numbers, in place of the setting in `config`.
+        each_batch: Restrain after every batch, not only the last.
+        rescore: Ask all earlier facts again after so many; 0 for never.
+        stop_at_limit: End the edit where a limit of the policy on weights is passed; else it is only told.
     """
 
     editor: str = "memit"
@@ -83,31 +129,68 @@ class Settings:
     restraint_config: Mapping[str, Any] = field(default_factory=dict)
     batch_size: int = 100
     texts: Sequence[str] | None = None
+    preset: str | None = None
+    layers: AskedLayers = None
+    each_batch: bool = False
+    rescore: int = 0
+    stop_at_limit: bool = False
 
 
-def plan_edit(parent: str, asked: FactFile, settings: Settings) -> EditPlan:
+def plan_edit(parent: str, asked: FactFile, settings: Settings, layers: LayerChoice) -> EditPlan:
     """The plan of an edit, every setting resolved and checked.
 
     Raises:
-        UnknownNameError: No such editor or restraint.
-        SettingError: A setting that does not exist or is out of range; the allowed ones are listed.
+        UnknownNameError: No such editor, restraint or preset.
+        SettingError: A setting that does not exist or is out of range (the allowed ones are listed), or a preset
+            that says nothing about the editor.
         RequestError: No fact to edit.
     """
     if not asked.facts:
         raise RequestError("there is no fact to edit")
     if settings.batch_size < 1:
         raise SettingError(f"the batch size must be at least 1; given {settings.batch_size}")
-    method, restraint = editors.get(settings.editor), restraints.get(settings.restraint)
+    if settings.rescore < 0:
+        raise SettingError(
+            f"earlier facts are asked again after a number of facts, or 0 for never; given {settings.rescore}"
+        )
+    choose = settings.restraint == AUTO
+    if choose and (settings.restraint_config or settings.each_batch):
+        raise SettingError(
+            "--restraint auto chooses the settings itself, once, at the end; leave out the restraint's settings and "
+            "the restraint after each batch, or name a restraint"
+        )
+    method, restraint = editors.get(settings.editor), restraints.get("prune" if choose else settings.restraint)
+    published = preset_settings(settings.preset, method.name) if settings.preset else {}
     return EditPlan(
         parent=parent,
         facts=asked.facts,
         method=method,
-        config=resolve_config(method, settings.config),
+        config=resolve_config(method, _on_top(published, {**settings.config, **layers.setting})),
         restraint=restraint,
         restraint_config=resolve_config(restraint, settings.restraint_config),
         batch_size=settings.batch_size,
-        text_id=Moments(_no_model, settings.texts).text_id,
+        text_id=text_id_of(settings.texts),
+        preset=settings.preset or None,
+        layers=layers.record,
+        choose=choose,
+        each_batch=settings.each_batch,
+        rescore=settings.rescore,
+        stop_at_limit=settings.stop_at_limit,
     )
+
+
+def _on_top(below: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings below with the given ones in their place, also inside groups of settings."""
+    merged = dict(below)
+    for name, value in given.items():
+        inner = merged.get(name)
+        merged[name] = _on_top(inner, value) if isinstance(inner, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def text_id_of(texts: Sequence[str] | None) -> str:
+    """The hash of a text for second moments; of the built-in passages when none is given."""
+    return Moments(_no_model, texts).text_id
 
 
 def _no_model() -> tuple[Any, Any]:
@@ -147,7 +230,16 @@ def check_lengths(tokenizer: Any, facts: Sequence[Fact]) -> None:
 
 
 def solve(
-    model: Any, tokenizer: Any, plan: EditPlan, *, moments: Moments, previous: Delta, work: Path, progress: Progress
+    model: Any,
+    tokenizer: Any,
+    plan: EditPlan,
+    *,
+    moments: Moments,
+    previous: Delta,
+    work: Path,
+    progress: Progress,
+    restrain: Callable[[Delta], Delta] | None = None,
+    watch: Callable[[Progressed], bool] = lambda _now: False,
 ) -> Delta:
     """What the editor solves for all facts; unfinished work in `work` is taken up again.
 
@@ -159,41 +251,50 @@ def solve(
         previous: What was solved earlier in this lineage, for its keys.
         work: The folder of unfinished work.
         progress: Told how far the work is.
+        restrain: What a restraint after every batch makes of what was solved so far.
+        watch: Told where the edit stands after each batch, with the model as it is then; true ends the edit.
     """
     check_lengths(tokenizer, plan.facts)
-    file = work / f"{plan.digest}.safetensors"
+    folder, again = work / plan.digest, plan.again
+    start = _unfinished(folder)
+    written = len(start)
 
-    def keep(done: int, total: Delta) -> None:
-        save_delta(Delta(total.changes, total.keys, {**total.notes, "facts_done": done}), file)
-        progress("editing batches", done, len(plan.facts))
+    def after(now: Progressed) -> bool:
+        nonlocal written
+        save_delta(now.batch, _batch_file(folder, written))
+        written += 1
+        progress("editing batches", now.done, len(plan.facts))
+        return watch(now)
 
-    start = _unfinished(file)
+    # One batch is done or not; the steps of a removal come one after another, and each is kept till the last is done.
+    several = again or len(plan.facts) > plan.batch_size
     return edit_in_batches(
         model,
         tokenizer,
         plan.facts,
         plan.method,
         plan.config,
-        batch_size=plan.batch_size,
-        around=Surroundings(previous.keys, moments, progress),
+        batch_size=again.batches if again else plan.batch_size,
+        around=Surroundings(previous.keys, moments, progress, again.values if again else {}),
         start=start,
-        on_batch=keep if len(plan.facts) > plan.batch_size else None,
+        restrain=restrain,
+        on_batch=after if several else watch,
     )
 
 
 def forget_work(plan: EditPlan, work: Path) -> None:
     """Remove the unfinished work of a plan that was committed."""
-    (work / f"{plan.digest}.safetensors").unlink(missing_ok=True)
+    shutil.rmtree(work / plan.digest, ignore_errors=True)
 
 
-def _unfinished(file: Path) -> tuple[int, Delta]:
-    """How many facts are done, and their delta; nothing if there is none or it is damaged."""
-    if not file.is_file():
-        return 0, Delta()
-    try:
-        found = load_delta(file)
-        notes = {name: value for name, value in found.notes.items() if name != "facts_done"}
-        return int(found.notes["facts_done"]), Delta(found.changes, found.keys, notes)
-    except (IntegrityError, KeyError, ValueError):
-        file.unlink(missing_ok=True)
-        return 0, Delta()
+def _batch_file(folder: Path, number: int) -> Path:
+    return folder / f"batch-{number:06}.safetensors"
+
+
+def _unfinished(folder: Path) -> list[Delta]:
+    """What each of the first batches solved, up to the first that is missing or damaged."""
+    found: list[Delta] = []
+    with suppress(IntegrityError):
+        while (file := _batch_file(folder, len(found))).is_file():
+            found.append(load_delta(file))
+    return found

@@ -9,20 +9,27 @@ from pathlib import Path
 from typing import Any, Literal
 
 from perdure.content import write_atomic
-from perdure.deltas import Delta
-from perdure.editing.statistics import Moments
+from perdure.editing.corruption import TracedFact
+from perdure.editing.tracing import TraceConfig
 from perdure.errors import RefusedError, WorkspaceError
 from perdure.governance import Policy, default_policy_text, judge, read_policy
 from perdure.measuring import Report
-from perdure.models import build
+from perdure.measuring.traced import TraceMeasures
+from perdure.measuring.sequences import in_force
+from perdure.models import Layout, build
+from perdure.models.loading import outline
 from perdure.progress import Progress, silent
 from perdure.requests import Fact, FactFile, check_facts, read_facts
 from perdure.workspace.archive import Archive
 from perdure.workspace.bases import base_checkpoint
+from perdure.workspace.edits import carry_out
+from perdure.workspace.layer_choice import AskedLayers, choose
 from perdure.workspace.measurements import measure_version
+from perdure.workspace.rebuilding import rebuild
 from perdure.workspace.records import Version
-from perdure.workspace.runs import EditPlan, Settings, forget_work, plan_edit, solve
-from perdure.workspace.updates import next_step, solved_since_base
+from perdure.workspace.removing import RemovalPlan, plan_removal
+from perdure.workspace.runs import EditPlan, Settings, plan_edit
+from perdure.workspace.tracing import ensure_trace, read_traced, trace_base
 
 _POLICY = "policy.toml"
 
@@ -109,9 +116,9 @@ class Workspace:
 
     def newest(self) -> Version:
         """The newest version with nothing rejected in its lineage: what the next edit stands on."""
-        return next(version for version in reversed(self.archive.versions()) if self._rejected(version) is None)
+        return next(version for version in reversed(self.archive.versions()) if self.rejected(version) is None)
 
-    def _rejected(self, version: Version) -> Version | None:
+    def rejected(self, version: Version) -> Version | None:
         """The version itself or its nearest ancestor that was rejected, if any."""
         line = reversed(self.archive.lineage(version))
         return next((step for step in line if step.status == "rejected"), None)
@@ -133,7 +140,7 @@ class Workspace:
             SettingError: A setting that does not exist or is out of range.
         """
         parent = self.version(on) if on else self.newest()
-        rejected = self._rejected(parent)
+        rejected = self.rejected(parent)
         if rejected is not None:
             raise RefusedError(f"{parent.name} stands on {rejected.name}, which was rejected; edit another version")
         asked = (
@@ -141,7 +148,7 @@ class Workspace:
             if isinstance(facts, (str, Path))
             else check_facts(facts, skip_bad=skip_bad)
         )
-        return plan_edit(parent.id, asked, settings), asked
+        return plan_edit(parent.id, asked, settings, choose(self, parent, settings)), asked
 
     def edit(
         self,
@@ -150,6 +157,8 @@ class Workspace:
         editor: str = "memit",
         restraint: str = "prune",
         config: Mapping[str, Any] | None = None,
+        preset: str | None = None,
+        layers: AskedLayers = None,
         on: "str | Version" = "",
         actor: str = "",
     ) -> Version:
@@ -159,44 +168,38 @@ class Workspace:
             facts: A file, or rows, or `Fact` objects.
             editor: A registered editor.
             restraint: A registered restraint of the accumulated update.
-            config: The editor's settings, where they differ from its defaults.
+            config: The editor's settings, where they differ from the preset or else its defaults.
+            preset: The model whose published settings to start from, such as llama-3-8b.
+            layers: `traced` (the base is traced first, once), `depth`, or numbers; the editor's own when not given.
             on: The version to edit; the newest one that was not rejected when not given.
             actor: Who asks for it.
         """
-        plan, _ = self.plan(facts, Settings(editor, config or {}, restraint), on=on)
+        if layers == "traced":
+            ensure_trace(self)
+        settings = Settings(editor, config or {}, restraint, preset=preset, layers=layers)
+        plan, _ = self.plan(facts, settings, on=on)
         return self.carry_out(plan, actor=actor)
 
     def carry_out(self, plan: EditPlan, *, actor: str = "", texts: Sequence[str] | None = None) -> Version:
         """The candidate that a plan gives. An interrupted run of the same plan is taken up where it stopped."""
-        parent = self.version(plan.parent)
-        base = self.archive.lineage(parent)[0]
-        work = self.folder / "work"
-        model, tokenizer = self.load(parent)
-        moments = Moments(
-            lambda: self.load(base) if parent.id != base.id else (model, tokenizer),
-            texts,
-            model_id=base.id,
-            progress=lambda done, total: self.progress("reading text for second moments", done, total),
-        )
-        previous = solved_since_base(self.archive, parent)
-        solved = solve(model, tokenizer, plan, moments=moments, previous=previous, work=work, progress=self.progress)
-        self.progress("storing the version", 0, 1)
-        step = next_step(
-            self.archive, parent, solved, plan.restraint.name, plan.restraint_config.model_dump(mode="json")
-        )
-        version = self._commit(parent, step, solved, plan, actor)
-        forget_work(plan, work)
-        self.progress("storing the version", 1, 1)
-        return version
+        return carry_out(self, plan, actor=actor or current_user(), texts=texts)
 
-    def _commit(self, parent: Version, step: Delta, solved: Delta, plan: EditPlan, actor: str) -> Version:
-        dense = sorted(name for name, change in solved.changes.items() if not change.is_low_rank)
-        factored = {name: change for name, change in solved.changes.items() if change.is_low_rank}
-        notes = {**solved.notes, "facts": [fact.model_dump(mode="json") for fact in plan.facts]}
-        recipe = {**plan.recipe(), "dense": dense}
-        return self.archive.commit(
-            parent, step, solved=Delta(factored, solved.keys, notes), recipe=recipe, actor=actor or current_user()
-        )
+    def remove(
+        self, facts: Sequence[str], *, on: "str | Version" = "", actor: str = "", texts: Sequence[str] | None = None
+    ) -> Version:
+        """A candidate version without some of the facts that were taught; the others keep their answers.
+
+        Args:
+            facts: Their ids, or the first four or more digits, or their prompts or subjects.
+            on: The version to take them out of; the newest one that was not rejected when not given.
+            actor: Who asks for it.
+            texts: The text of the second moments, where it was not the built-in passages.
+        """
+        return self.carry_out_removal(plan_removal(self, facts, on=on, texts=texts), actor=actor, texts=texts)
+
+    def carry_out_removal(self, plan: RemovalPlan, *, actor: str = "", texts: Sequence[str] | None = None) -> Version:
+        """The candidate that a removal gives. An interrupted run of the same removal is taken up where it stopped."""
+        return rebuild(self, plan, actor=actor or current_user(), texts=texts)
 
     def facts(self, version: "str | Version") -> tuple[Fact, ...]:
         """The facts that a version was asked to learn, beyond its parent."""
@@ -205,18 +208,38 @@ class Workspace:
             return ()
         return tuple(Fact.model_validate(row) for row in self.archive.solved(chosen).notes.get("facts", ()))
 
+    def facts_in_force(self, version: "str | Version") -> list[Fact]:
+        """All facts of a version and those that it stands on, in order, less those that a later one overwrites."""
+        return in_force([fact for step in self.archive.lineage(self.version(version)) for fact in self.facts(step)])
+
+    def removed(self, version: "str | Version") -> tuple[Fact, ...]:
+        """The facts that a version was made to be without."""
+        chosen = self.version(version)
+        rows = self.archive.solved(chosen).notes.get("removed", ()) if chosen.parent else ()
+        return tuple(Fact.model_validate(row) for row in rows)
+
     # Looking
 
-    def load(self, ref: "str | Version") -> tuple[Any, Any]:
-        """A version as a running model and its tokenizer, every weight verified by hash."""
+    def load(self, ref: "str | Version", *, fresh: bool = False) -> tuple[Any, Any]:
+        """A version as a running model and its tokenizer, every weight verified by hash.
+
+        Args:
+            ref: Which.
+            fresh: Do not hand out the model that is loaded already.
+        """
         version = self.version(ref)
-        if self._loaded is None or self._loaded[0] != version.id:
+        if fresh or self._loaded is None or self._loaded[0] != version.id:
             self._loaded = None  # the old model's memory is free before the new one's is taken
             tensors = self.archive.tensors(version)
             with self._side_files(version) as folder:
                 model, tokenizer = build(folder, tensors, device=self.device)
             self._loaded = (version.id, model, tokenizer)
         return self._loaded[1], self._loaded[2]
+
+    def layout(self, ref: "str | Version") -> Layout:
+        """How the model of a version is built, from its config alone; no weight is read."""
+        with self._side_files(self.version(ref)) as folder:
+            return outline(folder)
 
     @contextmanager
     def _side_files(self, version: Version) -> Iterator[Path]:
@@ -243,6 +266,18 @@ class Workspace:
         """
         who = actor or current_user()
         return measure_version(self, self.version(ref), tasks=tasks, task_folder=task_folder, actor=who)
+
+    def trace(
+        self, facts: "str | Path | Sequence[TracedFact] | None" = None, config: TraceConfig | None = None
+    ) -> TraceMeasures:
+        """Where the base carries the facts that it knows, by layer and token; computed once and kept.
+
+        Args:
+            facts: A file or a list of facts that it may know; those of the built-in suite when not given.
+            config: The settings of causal tracing.
+        """
+        rows = read_traced(Path(facts)) if isinstance(facts, (str, Path)) else facts
+        return trace_base(self, rows, config or TraceConfig())
 
     def report(self, ref: "str | Version") -> Report | None:
         """The latest report of a version; None if it was never measured."""
