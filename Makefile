@@ -32,6 +32,7 @@ lint: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m bench.values --facts 4
 	$(BIN)/python -m bench.restraint
+	$(BIN)/python -m bench.published --facts 1 --prefixes 5
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix src tests bench

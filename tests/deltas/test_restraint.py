@@ -90,6 +90,19 @@ def test_a_small_update_is_left_bit_for_bit():
     assert prune(Delta({"w": change}), {"w": CEILING}).changes["w"] is change
 
 
+def test_a_value_that_the_published_form_would_raise_is_left_bit_for_bit_by_the_clamped_one():
+    change = with_values([8.0, 1.0])  # σ* = 3.255: the published form gives 8.19
+    assert prune(Delta({"w": change}), {"w": 3.255}).changes["w"] is change
+    assert prune(Delta({"w": change}), {"w": 3.255}, PruneConfig(form="published")).changes["w"] is not change
+
+
+def test_many_values_below_the_ceiling_are_left_where_their_norm_is_above():
+    change = with_values([4.0] * 6)  # ‖·‖_F = 9.8
+    assert prune(Delta({"w": change}), {"w": CEILING}).changes["w"] is change
+    dense = Change(dense=change.value().float())
+    assert prune(Delta({"w": dense}), {"w": CEILING}).changes["w"] is dense
+
+
 def test_missing_ceiling_and_bad_settings_are_refused():
     with pytest.raises(SettingError, match="no largest singular value"):
         prune(Delta({"w": with_values([9.0])}), {})

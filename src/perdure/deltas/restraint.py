@@ -139,11 +139,14 @@ def _same(first: Change, second: Change) -> bool:
 
 def correction(change: Change, ceiling: float, config: PruneConfig) -> LowRank | None:
     """Σ over s > σ* of (F(s) − s) u vᵀ as factors: what the restraint adds to the change; None if nothing."""
-    left_OK, values_K, right_KI = decompose(change, above=ceiling)
-    if not len(values_K):
+    if change.norm() <= ceiling:  # σ_max ≤ ‖·‖_F: no value can lie above, and a norm needs no decomposition
         return None
+    left_OK, values_K, right_KI = decompose(change, above=ceiling)
     moved_K = contract(values_K, ceiling, config.form, config.alpha) - values_K
-    return LowRank((left_OK * moved_K).float(), right_KI.float())
+    kept_K = moved_K != 0  # the clamped form leaves a value that the published one would raise
+    if not kept_K.any():
+        return None
+    return LowRank((left_OK * moved_K)[:, kept_K].float(), right_KI[kept_K].float())
 
 
 def _prune_matrix(change: Change, ceiling: float, config: PruneConfig) -> Change:
