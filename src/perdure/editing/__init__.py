@@ -1,5 +1,6 @@
 """From facts to a delta: editors, their target values, their statistics and their closed forms."""
 
+from perdure.editing.alphaedit import AlphaEditConfig, alphaedit
 from perdure.editing.applying import applied, apply_delta, restoring
 from perdure.editing.fine_tuning import FineTuningConfig, fine_tuning
 from perdure.editing.memit import MemitConfig, memit
@@ -9,6 +10,7 @@ from perdure.editing.statistics import Moments, SecondMoment, second_moments
 from perdure.editing.values import ValueConfig, find_values
 
 __all__ = [
+    "AlphaEditConfig",
     "Editor",
     "FineTuningConfig",
     "MemitConfig",
@@ -17,6 +19,7 @@ __all__ = [
     "SecondMoment",
     "Surroundings",
     "ValueConfig",
+    "alphaedit",
     "applied",
     "apply_delta",
     "edit_in_batches",

@@ -1,15 +1,17 @@
 """The closed forms of locate-and-edit methods, as functions of tensors.
 
-Shape suffixes: O outputs and I inputs of a projection, N facts, M earlier keys.
+Shape suffixes: O outputs and I inputs of a projection, N facts, M earlier keys, J = N + M, R directions of a
+null space.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from perdure.editing.statistics import SecondMoment
-from perdure.errors import EditError
+from perdure.editing.statistics import Eigenbasis, SecondMoment
+from perdure.errors import EditError, SettingError
 
 Solve = Callable[[Tensor], Tensor]
 
@@ -78,3 +80,88 @@ def protect(moment: SecondMoment, weight: float, previous_IM: Tensor | None) -> 
         return base_IN - solved_IM @ inner
 
     return with_previous
+
+
+@dataclass(frozen=True)
+class NullSpace:
+    """Directions of a projection's input that text uses little: the trailing eigenvectors of C.
+
+    Attributes:
+        basis: Û [I, R], orthonormal columns; the projector of the paper is P = Û Ûᵀ.
+        threshold: The largest eigenvalue of C among them.
+        mass: tr(P C) = E‖P k‖² over the text.
+        share: mass / tr(C).
+    """
+
+    basis: Tensor
+    threshold: float
+    mass: float
+    share: float
+
+
+def null_space(basis: Eigenbasis, *, share: float | None = None, threshold: float | None = None) -> NullSpace:
+    """The trailing eigenvectors of C that an edit may write along; AlphaEdit, section 3.
+
+    Without a limit, as many as let a fact be written with the least disturbance of the text. On one key k,
+    a unit residual is written by P k / ‖P k‖², which moves the outputs over the text by
+    E‖ΔW x‖² = kᵀP C P k / ‖P k‖⁴. For keys that spread over the null space as text does, this is
+    Σλ² / (Σλ)² over its eigenvalues λ: one over their participation ratio, which is largest where λ stays below
+    about twice the mean that weighs each direction by its mass.
+
+    Args:
+        basis: The eigenbasis of C.
+        share: Of tr(C), at most this is left in the null space.
+        threshold: Eigenvalues below it belong to the null space, as published (2e-2); it has the unit of C, so it
+            fits one model only.
+
+    Raises:
+        SettingError: No direction is left.
+    """
+    held_I = basis.values.cumsum(0)
+    total = float(held_I[-1])
+    if threshold is not None:
+        size = int((basis.values < threshold).sum())
+    elif share is not None:
+        size = int((held_I <= share * total * (1 + 1e-12)).sum())
+    else:
+        size = int((held_I**2 / (basis.values**2).cumsum(0).clamp(min=1e-300)).argmax()) + 1
+    if size == 0:
+        asked = f"null_share {share}" if threshold is None else f"threshold {threshold}"
+        least = float(basis.values[0])
+        raise SettingError(
+            f"{asked} leaves no direction to write along: the smallest eigenvalue of the second moment is {least:.3g}, "
+            f"a share of {least / total:.2g}; give a larger one"
+        )
+    mass = float(held_I[size - 1])
+    return NullSpace(basis.vectors[:, :size], float(basis.values[size - 1]), mass, mass / total)
+
+
+def alphaedit_update(
+    residual_ON: Tensor, key_IN: Tensor, previous_IM: Tensor | None, basis_IR: Tensor, ridge: float
+) -> tuple[Tensor, Tensor]:
+    """The factors left [O, N], right [N, I] of ΔW = R Kᵀ P (K_p K_pᵀ P + K Kᵀ P + L2·1)⁻¹.
+
+    AlphaEdit, section 3. It equals [R 0] (K̃ᵀK̃ + L2·1)⁻¹ K̃ᵀ with K̃ = P [K K_p], a J × J system, and, in the
+    coordinates of the null space, R K̂ᵀ (ĴĴᵀ + L2·1)⁻¹ Ûᵀ with Ĵ = Ûᵀ [K K_p], an R × R system. The smaller one
+    is solved; P is never formed.
+
+    Args:
+        residual_ON: R, what the outputs lack.
+        key_IN: K.
+        previous_IM: K_p, the keys of earlier edits.
+        basis_IR: Û.
+        ridge: L2, in the unit of ‖k‖²; positive.
+    """
+    joined_IJ = key_IN if previous_IM is None else torch.cat([key_IN, previous_IM.to(key_IN.dtype)], 1)
+    joined_RJ = basis_IR.T @ joined_IJ
+    size, count = joined_RJ.shape
+    facts = key_IN.shape[1]
+    small = joined_RJ.T @ joined_RJ if count <= size else joined_RJ @ joined_RJ.T
+    small.diagonal().add_(ridge)
+    factor = torch.linalg.cholesky(small)
+    if count <= size:
+        chosen_JN = torch.eye(count, facts, dtype=small.dtype)
+        right_RN = joined_RJ @ torch.cholesky_solve(chosen_JN, factor)
+    else:
+        right_RN = torch.cholesky_solve(joined_RJ[:, :facts], factor)
+    return residual_ON, (basis_IR @ right_RN).T

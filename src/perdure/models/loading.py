@@ -12,6 +12,7 @@ from torch import Tensor
 from perdure.errors import ModelError, UnsafeFileError
 from perdure.models.catalogue import CATALOGUE, fetch
 from perdure.models.checkpoint import PICKLE_SUFFIXES, SIDE_FILES, Checkpoint
+from perdure.models.layout import Layout, layout_of
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -76,6 +77,22 @@ def load(source: str | Path, *, device: str = "cpu", dtype: str = "auto") -> tup
     checkpoint = Checkpoint.open(resolve(source))
     tensors = {name: checkpoint.tensor(name) for name in checkpoint.entries}
     return build(checkpoint.folder, tensors, device=device, dtype=dtype)
+
+
+def outline(folder: Path) -> Layout:
+    """The layout of the model whose config lies in `folder`; no weight is read or made.
+
+    Raises:
+        ModelError: The config is not understood.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        with torch.device("meta"):
+            return layout_of(AutoModelForCausalLM.from_config(config, trust_remote_code=False))
+    except (ValueError, OSError, KeyError, TypeError, AttributeError, StrictDataclassError) as error:
+        raise ModelError(f"The config in {folder} is not understood: {error}") from error
 
 
 def build(folder: Path, tensors: Mapping[str, Tensor], *, device: str = "cpu", dtype: str = "auto") -> tuple[Any, Any]:
