@@ -1,16 +1,14 @@
 """What a model says today about facts that are to change."""
 
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from perdure.models.continuing import continue_rows
+from perdure.models.endings import cut, first_clause, has_ended
 from perdure.models.tokens import encode
 from perdure.requests import Fact
 
 _MAX_NEW_TOKENS = 16
-_CLAUSE_END = re.compile(r"[.!?](?=\s|$)|[,;:()\[\]\n–—。！？，；：（）]|\s-\s")
-_FRINGE = " \t\r\n.,;:!?'\"“”‘’«»()[]*_`。，！？"
 
 
 def old_answers(
@@ -32,22 +30,9 @@ def old_answers(
             model,
             tokenizer,
             [encode(tokenizer, prompt) for prompt in missing],
-            lambda _row, text: _is_over(text),
+            lambda _row, text: has_ended(text),
             max_new_tokens=_MAX_NEW_TOKENS,
             on_done=on_done,
         )
     )
-    return [fact.target_true or first_clause(next(written)) for fact in facts]
-
-
-def first_clause(text: str) -> str:
-    """The text up to the first mark that ends a clause or a sentence, or the first end of line."""
-    text = text.lstrip(_FRINGE)
-    found = _CLAUSE_END.search(text)
-    return (text[: found.start()] if found else text).rstrip(_FRINGE)
-
-
-def _is_over(text: str) -> bool:
-    """Whether the first clause stays as it is whatever follows; a full stop at the very end may become 3.5."""
-    found = _CLAUSE_END.search(text.lstrip(_FRINGE))
-    return found is not None and found.end() < len(text.lstrip(_FRINGE))
+    return [fact.target_true or first_clause(cut(next(written))) for fact in facts]
