@@ -37,11 +37,20 @@ def test_no_weight_moves_further_than_the_radius_and_the_bound_is_used(dtype, to
     assert delta.notes["losses"][-1] < delta.notes["losses"][0]
 
 
+def test_the_radius_follows_the_matrix_when_it_is_not_given(tiny):
+    model, tokenizer = tiny
+    delta = fine_tuning_constrained(model, tokenizer, [FACT], ConstrainedConfig(steps=9, learning_rate=0.1))
+    weight = layout_of(model).mlp_out[0].matrix.double()
+    limit = 0.05 * float(weight.pow(2).mean().sqrt())
+    assert delta.notes["radii"] == [pytest.approx(limit)]
+    assert float(next(iter(delta.changes.values())).dense.abs().max()) == pytest.approx(limit, rel=1e-5)
+
+
 def test_down_projections_of_the_chosen_layers_change_and_nothing_else(family):
     model, tokenizer = family
     layout = layout_of(model)
     one = fine_tuning_constrained(model, tokenizer, [FACT], ConstrainedConfig(steps=1))
-    assert len(one.changes) == 1
+    assert list(one.changes) == [layout.mlp_out[0].name]
     two = fine_tuning_constrained(model, tokenizer, [FACT], ConstrainedConfig(steps=1, layers=(2, 0)))
     assert list(two.changes) == [layout.mlp_out[layer].name for layer in (0, 2)]
 

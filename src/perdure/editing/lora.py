@@ -34,7 +34,7 @@ class LoraConfig(TrainingConfig):
     )
     learning_rate: float = Field(1e-3, gt=0, description="Adam's learning rate")
     rank: int = Field(8, ge=1, description="Rank of each matrix's change")
-    alpha: float = Field(16, gt=0, description="The change is B A times alpha / rank")
+    alpha: int = Field(16, ge=1, description="The change is B A times alpha / rank")
 
 
 @editors.register("lora", config=LoraConfig, paper="Hu et al., LoRA, ICLR 2022")
@@ -67,8 +67,8 @@ def lora(
     after = {name: before[name] + delta for name, delta in training.deltas.items()}
     scale = chosen.alpha / chosen.rank
     changes = {
-        projection.name: Change(merged(projection, *(after[name] for name in factors[projection.name]), scale))
-        for projection in projections
+        projection.name: Change(merged(projection, after[a_name], after[b_name], scale))
+        for projection, (a_name, b_name) in zip(projections, factors.values(), strict=True)
     }
     notes = {"layers": layers, "rank": chosen.rank, "losses": [round(loss, 6) for loss in training.losses]}
     return Delta(changes, {}, notes).check_finite()
@@ -82,7 +82,7 @@ def merged(projection: Projection, a_RI: Tensor, b_OR: Tensor, scale: float) -> 
 
 @contextmanager
 def adapted(
-    model: Any, projections: Sequence[Projection], *, rank: int, alpha: float, seed: int
+    model: Any, projections: Sequence[Projection], *, rank: int, alpha: int, seed: int
 ) -> Iterator[Mapping[str, tuple[str, str]]]:
     """While open, the projections carry peft's adapters: from a matrix's name to the parameter names of A and B.
 
