@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import Field
 
 from perdure.measuring.course import Course
+from perdure.measuring.neurons import NeuronMeasures
 from perdure.measuring.shares import Data as _Data
 from perdure.measuring.shares import Difference as Difference
 from perdure.measuring.shares import Share as Share
@@ -306,6 +307,7 @@ class Report(_Data):
     language: LanguageMeasures | None = None
     matrices: tuple[MatrixMeasures, ...] = ()
     course: Course | None = Field(None, description="The edit batch by batch, and all earlier facts by age")
+    neurons: NeuronMeasures | None = Field(None, description="Each neuron's case, where the editor judges neurons")
     trace: TraceMeasures | None = Field(None, description="Where the base carries known facts, when it was traced")
     harness: tuple[Comparison, ...] = Field((), description="lm-eval tasks, when asked for")
     verdicts: tuple[Verdict, ...] = ()

@@ -32,6 +32,7 @@ from perdure.measuring import (
     questions_about,
     references_from,
 )
+from perdure.measuring.neurons import build_neurons
 from perdure.measuring.report import MatrixMeasures
 from perdure.measuring.ripple import EXAMPLES, ripple_references
 from perdure.measuring.ripple_questions import RippleQuestions
@@ -88,6 +89,7 @@ def measure_version(
         language=build_language(before, after, oldest),
         matrices=matrices,
         course=course_of(shop, line, before, after),
+        neurons=build_neurons(shop.archive.solved(version).notes),
         trace=known_trace(shop, str(version.manifest.recipe.get("layers", {}).get("trace", ""))),
         harness=build_harness(before, after),
         storage={"added": storage.added_bytes, "model": storage.model_bytes},
