@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from perdure.measuring.report import Comparison, MatrixMeasures, Report, RippleMeasures
-from perdure.web import charts, sentences, spectra
-from perdure.web.cases import TEXT_LIMIT, Listing, examples, listing
+from perdure.web import charts, courses, neurons, sentences, spectra, traces
+from perdure.web.cases import TEXT_LIMIT, Listing, examples, listing, removed_outcome
 from perdure.web.headline import headline
 from perdure.web.page import render
 from perdure.web.ripples import KindMeasures, RippleListing, by_kind, drawn, ripple_listing, unasked
@@ -41,6 +41,38 @@ class Ripples:
 
 
 @dataclass(frozen=True)
+class Traced:
+    """What the section on causal tracing shows: the maps, the layers framed in them, a table."""
+
+    says: str
+    maps: Sequence[Chart]
+    edited: Sequence[int]
+    rows: Mapping[str, Sequence[traces.TraceRow]]
+
+
+@dataclass(frozen=True)
+class Coursed:
+    """What the section on a long edit shows."""
+
+    says: str
+    growth: Sequence[Chart]
+    cohorts: Sequence[courses.CohortRow]
+    trade_off: Chart | None
+    strengths: Sequence[courses.StrengthRow]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the section on single neurons shows."""
+
+    says: str
+    chart: Chart
+    rows: Sequence[neurons.NeuronRow]
+    columns: Sequence[str] = neurons.CASES
+    limit: int = neurons.LIST_LIMIT
+
+
+@dataclass(frozen=True)
 class AskedFact:
     """One fact that was asked for; `old` is what was true before, where it is known."""
 
@@ -58,6 +90,7 @@ def render_report(report: Report) -> str:
         report=report,
         head=headline(report),
         examples=examples(edits.cases) if edits else (),
+        removed=[(case, removed_outcome(case)) for case in report.removal.cases[:FACT_LIMIT]] if report.removal else [],
         facts=facts[:FACT_LIMIT],
         facts_left_out=max(0, len(facts) - FACT_LIMIT),
         settings=_settings(report),
@@ -72,6 +105,9 @@ def render_report(report: Report) -> str:
         matrices=_most_changed(report.matrices)[:MATRIX_LIMIT],
         spectra=_spectra(report.matrices),
         movement=sentences.movement(report.matrices),
+        traced=_traced(report),
+        coursed=_coursed(report),
+        neurons=_neurons(report),
         environment=flatten(report.environment),
         ways=sentences.ways_of_judging(_every_comparison(report)),
         teacher_forced=TEACHER_FORCED,
@@ -110,11 +146,19 @@ def flatten(given: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]
     rows: list[tuple[str, str]] = []
     for key, value in given.items():
         name = f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            rows += flatten(value, f"{name}.") or [(name, "none")]
+        inner = _numbered(value)
+        if isinstance(inner, Mapping):
+            rows += flatten(inner, f"{name}.") or [(name, "none")]
         else:
             rows.append((name, sentences.setting(value)))
     return rows
+
+
+def _numbered(value: Any) -> Any:
+    """A list of groups of settings as groups under their numbers; anything else as it is."""
+    if isinstance(value, list | tuple) and value and all(isinstance(entry, Mapping) for entry in value):
+        return {str(number): entry for number, entry in enumerate(value, start=1)}
+    return value
 
 
 def _ripples(measures: RippleMeasures) -> Ripples:
@@ -162,6 +206,54 @@ def _most_changed(matrices: Sequence[MatrixMeasures]) -> list[MatrixMeasures]:
         return list(matrices)
     order = sorted(range(len(matrices)), key=lambda place: (-matrices[place].relative_norm, place))
     return [matrices[place] for place in sorted(order[:MATRIX_LIMIT])]
+
+
+def _coursed(report: Report) -> Coursed | None:
+    """The course of a long edit; None where there is nothing of it to show."""
+    course = report.course
+    if course is None or not (courses.is_sequence(course) or course.cohorts or course.trade_off):
+        return None
+    growth = [
+        Chart(f"chart-growth-{measure}", label, says, courses.growth_chart(course.growth, measure, says))
+        for measure, label in courses.MEASURES.items()
+        if courses.is_sequence(course) and (says := courses.growth_words(course.growth, measure))
+    ]
+    curve = None
+    if course.trade_off:
+        says = courses.trade_off_words(course.trade_off)
+        curve = Chart(
+            "chart-trade-off", "Edits kept against what is lost", says, courses.trade_off_chart(course.trade_off, says)
+        )
+    rows = courses.cohort_rows(course.cohorts)
+    return Coursed(courses.summary(course), growth, rows, curve, courses.strength_rows(course.trade_off))
+
+
+def _traced(report: Report) -> Traced | None:
+    """The trace of the base, with the edited layers; None where it was not traced."""
+    trace = report.trace
+    if trace is None or not trace.lines:
+        return None
+    edited = sorted({matrix.layer for matrix in report.matrices if matrix.layer is not None})
+    states = [state for state in traces.STATES if any(line.state == state for line in trace.lines)]
+    maps = [
+        Chart(
+            f"chart-trace-{state}",
+            traces.title(trace, state),
+            traces.chart_words(trace, state),
+            *(traces.trace_chart(trace, state, edited, narrow=narrow) for narrow in (False, True)),
+        )
+        for state in states
+    ]
+    return Traced(traces.summary(trace, edited), maps, edited, traces.rows(trace))
+
+
+def _neurons(report: Report) -> Judged | None:
+    """The angles of the neurons and what became of them; None where the editor judges no neurons."""
+    found = report.neurons
+    if found is None or not any(map(found.count, neurons.CASES)):
+        return None
+    chart = Chart("chart-neurons", "Angles of the neurons", neurons.words(found), neurons.angles_chart(found))
+    return Judged(neurons.summary(found), chart, neurons.rows(found))
 
 
 def _spectra(matrices: Sequence[MatrixMeasures]) -> list[Chart]:
