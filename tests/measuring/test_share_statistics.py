@@ -3,7 +3,14 @@ import math
 import pytest
 
 from perdure.errors import SettingError
-from perdure.measuring.statistics import paired_difference, perplexity, perplexity_ratio, student_t, wilson
+from perdure.measuring.statistics import (
+    mean_difference,
+    paired_difference,
+    perplexity,
+    perplexity_ratio,
+    student_t,
+    wilson,
+)
 
 
 @pytest.mark.parametrize(
@@ -108,3 +115,18 @@ def test_a_ratio_needs_two_passages_on_both_sides(before, after, tokens):
 def test_perplexity_pools_tokens_and_never_overflows():
     assert math.isclose(perplexity([math.log(2) * 3, math.log(2)], [3, 1]), 2.0)
     assert math.isfinite(perplexity([1e9], [1]))
+
+
+def test_a_mean_difference_has_students_interval():
+    found = mean_difference([0.1, 0.2, 0.3, 0.4])  # s² = 1/60, t₃ = 3.1824
+    assert (found.value, found.n) == (pytest.approx(0.25), 4)
+    assert found.high - found.value == pytest.approx(3.18245 * math.sqrt(1 / 60 / 4), abs=1e-5)
+    assert found.value - found.low == pytest.approx(found.high - found.value)
+
+
+def test_a_mean_difference_stays_within_bounds_and_knows_what_it_does_not_know():
+    assert mean_difference([1.0, -1.0]).low == -1
+    assert mean_difference([1.0, -1.0]).high == 1
+    one, none = mean_difference([0.3]), mean_difference([])
+    assert (one.value, one.low, one.high, one.n) == (0.3, -1, 1, 1)
+    assert (none.value, none.low, none.high, none.n) == (0, -1, 1, 0)

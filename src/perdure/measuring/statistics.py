@@ -80,6 +80,21 @@ def paired_difference(before: Sequence[bool], after: Sequence[bool]) -> Differen
     )
 
 
+def mean_difference(values: Sequence[float]) -> Difference:
+    """The mean of paired differences of probabilities, one an item, with Student's interval over the items.
+
+    Within −1 and 1, where such a difference lies; of fewer than two items the spread is not known, and the
+    interval is all of that.
+    """
+    n = len(values)
+    mean = math.fsum(values) / n if n else 0.0
+    if n < 2:
+        return Difference(value=mean, low=-1.0, high=1.0, n=n)
+    variance = math.fsum((value - mean) ** 2 for value in values) / (n - 1)
+    reach = student_t(n - 1) * math.sqrt(variance / n)
+    return Difference(value=mean, low=max(-1.0, mean - reach), high=min(1.0, mean + reach), n=n)
+
+
 def perplexity(nll: Sequence[float], tokens: Sequence[int]) -> float:
     """exp(total negative log-likelihood / total tokens), over all passages together."""
     return _exp(sum(nll) / max(1, sum(tokens)))

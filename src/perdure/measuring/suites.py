@@ -94,6 +94,15 @@ class Suite:
         return _built_in()
 
 
+def read_known_facts(path: Path) -> tuple[KnownFact, ...]:
+    """The facts of one file in the layout of a suite's `facts.jsonl`.
+
+    Raises:
+        RequestError: A line cannot be read; the message names it.
+    """
+    return _rows(path.name, path.read_bytes(), KnownFact)
+
+
 _LAYOUT = "functions/<name>.jsonl, facts.jsonl, instructions.jsonl or passages.jsonl"
 
 
