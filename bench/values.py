@@ -34,10 +34,10 @@ def plain_values(
     config: ValueConfig,
 ) -> Tensor:
     """δ [N, D] by full forward passes, fact by fact."""
-    shifts = []
+    shifts, fixed = [], config.model_copy(update={"clamp": config.radius(len(facts))})
     for fact, anchor_D in zip(facts, anchors_ND, strict=True):
         rows = target_rows(tokenizer, [fact], contexts) + essence_rows(tokenizer, [fact])
-        shifts.append(_plain_value(model, rows, layer, float(anchor_D.float().norm()), config))
+        shifts.append(_plain_value(model, rows, layer, float(anchor_D.float().norm()), fixed))
     return torch.stack(shifts)
 
 
@@ -71,7 +71,7 @@ def _plain_value(model: Any, rows: list[SubjectRow], layer: int, anchor: float, 
         loss.backward()
         adam.step()
         with torch.no_grad():
-            shift *= min(1.0, config.clamp * anchor / float(shift.norm()))
+            shift *= min(1.0, config.radius(1) * anchor / float(shift.norm()))
     return shift.detach()
 
 

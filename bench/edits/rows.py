@@ -33,6 +33,7 @@ class Row:
         inside: The form of restraint under which each batch finds the model; the accumulated update is
             restrained before every batch.
         forms: The forms of restraint under which the model is measured.
+        announced: How many facts the editor is told that the model will carry; those so far when not given.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Row:
     batch_size: int | None = None
     inside: str = "none"
     forms: tuple[str, ...] = tuple(FORMS)
+    announced: int = 0
 
     def config(self, seed: int) -> BaseModel:
         """The editor's resolved settings; its own seed, where it has one, is the run's."""
@@ -60,6 +62,7 @@ ROWS = (
     Row("rome_keys", "ROME with earlier keys", "rome"),
     Row("memit", "MEMIT (no earlier keys)", "memit", keeps_keys=False),
     Row("memit_keys", "MEMIT with earlier keys", "memit"),
+    Row("memit_500", "MEMIT with earlier keys, told of 500 facts (our default)", "memit", announced=500),
     Row("memit_inside", "MEMIT with earlier keys, clamped inside", "memit", inside="clamped", forms=("clamped",)),
     Row("alphaedit", "AlphaEdit", "alphaedit"),
     Row("geoedit", "GeoEdit", "geoedit"),

@@ -79,3 +79,23 @@ def test_the_model_is_left_as_it_was(tiny):
     at = anchors(model, tokenizer, Contexts())
     find_values(model, tokenizer, FACTS, LAYER, at, contexts=Contexts(), config=ValueConfig(steps=2))
     assert torch.equal(model(ids).logits, before)
+
+
+def test_the_more_facts_the_shorter_each_shift():
+    config = ValueConfig()
+    assert config.radius(1) == config.radius(20) == 0.75
+    assert config.radius(640) == pytest.approx(0.75 / 2)  # 32 times as many: the fifth root is a half
+    assert ValueConfig(clamp=0.5).radius(10_000) == 0.5
+
+
+def test_facts_carried_shorten_the_shifts(tiny):
+    model, tokenizer = tiny
+    at = anchors(model, tokenizer, Contexts())
+    config = ValueConfig(steps=8, learning_rate=2.0)
+    few, many = (
+        find_values(model, tokenizer, FACTS, LAYER, at, contexts=Contexts(), config=config, carried=carried).shift
+        for carried in (0, 640)
+    )
+    reach = at.float().norm(dim=1)
+    assert (few.norm(dim=1) > 0.5 * reach).all()
+    assert (many.norm(dim=1) <= 0.375 * reach * (1 + 1e-5)).all()

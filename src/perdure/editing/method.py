@@ -27,12 +27,15 @@ class Surroundings:
         progress: Told how far the work is.
         values: From a fact's id to the state and shift [2, D] of the target value that this editor found for it
             before (`Delta.values`). An editor that searches values may use them and skip the search.
+        carried: How many facts the model carries once the whole edit is done, with those of earlier edits; 0 where
+            there are none but those given.
     """
 
     previous_keys: Mapping[str, Tensor] = field(default_factory=dict)
     moments: Moments | None = None
     progress: Progress = silent
     values: Mapping[str, Tensor] = field(default_factory=dict)
+    carried: int = 0
 
     def moments_for(self, model: Any, tokenizer: Any) -> Moments:
         """The moments given, or those of this model over the built-in text."""
@@ -97,6 +100,7 @@ def edit_in_batches(
     Returns:
         What all batches solved, before any restraint.
     """
+    around = replace(around, carried=max(around.carried, len(facts)))
     matrices = {matrix.name for block in layout_of(model).mlp_matrices for matrix in block}
     matrices.update(name for batch in start for name in batch.changes)
     total = Delta()

@@ -6,6 +6,7 @@ sequence. Shape suffixes: O, I, N as in `solving`.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,10 +17,11 @@ from perdure.editing.applying import apply_delta, restoring
 from perdure.editing.layers import check_layers, check_writable, default_layers
 from perdure.editing.matrices import matrix_delta
 from perdure.editing.method import Surroundings
+from perdure.editing.reusing import find_or_reuse
 from perdure.editing.solving import protect, rome_update
 from perdure.editing.statistics import SecondMoment
 from perdure.editing.subjects import Contexts, sample_contexts, subject_states, target_rows
-from perdure.editing.values import ValueConfig, find_values
+from perdure.editing.values import ValueConfig, Values, find_values
 from perdure.models import Layout, capture, layout_of
 from perdure.models.adapters import on_plain_view
 from perdure.models.tokens import pad
@@ -30,7 +32,8 @@ from perdure.requests import Fact
 class RomeValueConfig(ValueConfig):
     """Settings of the search for target values: v0 is the MLP's output, smaller than the block's."""
 
-    clamp: float = Field(4.0, gt=0, description="‖δ‖ is at most this times ‖v0‖")
+    clamp: float | None = Field(4.0, gt=0, description="‖δ‖ is at most this times ‖v0‖")
+    step: float = Field(1.0, gt=0, description="Adam's learning rate, as a step's length over ‖v0‖")
 
 
 class RomeConfig(BaseModel):
@@ -72,13 +75,14 @@ def rome(
         for number, fact in enumerate(facts):
             around.progress("editing facts", number, len(facts))
             previous = (Delta(keys=around.previous_keys) + Delta(keys=total.keys)).keys.get(name)
-            step, loss = _edit_one(model, tokenizer, fact, layer, contexts, chosen.values, moment, previous)
+            inner = replace(around, previous_keys={} if previous is None else {name: previous})
+            step, loss = _edit_one(model, tokenizer, fact, layer, contexts, chosen.values, moment, inner)
             apply_delta(model, step)
             total = total + step
-            losses.append(round(loss, 6))
+            losses.append(loss)
     around.progress("editing facts", len(facts), len(facts))
     notes = {"layers": [layer], "contexts": list(contexts.prefixes), "value_losses": losses}
-    return Delta(total.changes, total.keys, notes).check_finite()
+    return replace(total, notes=notes).check_finite()
 
 
 def _edit_one(
@@ -89,21 +93,26 @@ def _edit_one(
     contexts: Contexts,
     config: ValueConfig,
     moment: SecondMoment,
-    previous_IM: Tensor | None,
-) -> tuple[Delta, float]:
-    """The rank-one delta of one fact on the model as it is now, and the last loss of its value."""
+    around: Surroundings,
+) -> tuple[Delta, float | None]:
+    """The rank-one delta of one fact on the model as it is now, and the last loss of its value if one was searched."""
     layout = layout_of(model)
     rows = target_rows(tokenizer, [fact], contexts)
     mean = [1 / len(contexts.prefixes)] * len(contexts.prefixes)
     key_I = subject_states(model, layout, rows, mean, layers=[layer], last=layer).keys[layer][:, 0]
     value_O = _mlp_output(model, layout, rows[0].ids[: rows[0].at + 1], layer)
-    found = find_values(model, tokenizer, [fact], layer, value_O[None], contexts=contexts, config=config)
+
+    def search(_places: list[int]) -> Values:
+        return find_values(model, tokenizer, [fact], layer, value_O[None], contexts=contexts, config=config)
+
+    shifts = find_or_reuse([fact], value_O[None], around.values, search)
+    matrix = layout.mlp_out[layer]
     # Earlier keys count as one token each beside the mean over text.
-    direction_I = protect(moment, float(moment.tokens), previous_IM)(key_I[:, None])[:, 0]
-    weight_OI = layout.mlp_out[layer].matrix.double().cpu()
-    goal_O = _without_bias(layout, layer, value_O) + found.shift[0].double()
+    protected = protect(moment, float(moment.tokens), around.previous_keys.get(matrix.name))
+    weight_OI, direction_I = matrix.matrix.double().cpu(), protected(key_I[:, None])[:, 0]
+    goal_O = _without_bias(layout, layer, value_O) + shifts.shift[0].double()
     factors = rome_update(weight_OI, key_I, goal_O, direction_I)
-    return matrix_delta(layout.mlp_out[layer], factors, key_I[:, None]), found.losses[0]
+    return replace(matrix_delta(matrix, factors, key_I[:, None]), values=shifts.values), shifts.losses[0]
 
 
 def _mlp_output(model: Any, layout: Layout, ids: Sequence[int], layer: int) -> Tensor:

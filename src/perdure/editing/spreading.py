@@ -16,8 +16,9 @@ from perdure.editing.applying import apply_delta, restoring
 from perdure.editing.layers import check_layers, check_writable, default_layers
 from perdure.editing.matrices import matrix_delta
 from perdure.editing.method import Surroundings
+from perdure.editing.reusing import find_or_reuse
 from perdure.editing.subjects import sample_contexts, subject_states, target_rows
-from perdure.editing.values import ValueConfig, find_values
+from perdure.editing.values import ValueConfig, Values, find_values
 from perdure.models import layout_of
 from perdure.progress import counting
 from perdure.requests import Fact
@@ -79,11 +80,24 @@ def spread(
     rows = target_rows(tokenizer, facts, contexts)
     look = partial(subject_states, model, layout, rows, contexts.weights(), last=layers[-1])
     before_ND = look(layers=layers[-1:]).block
-    found = counting(around.progress, "finding target values", len(facts))
-    values = find_values(
-        model, tokenizer, facts, layers[-1], before_ND, contexts=contexts, config=config.values, on_done=found
-    )
-    goal_ND = before_ND + values.shift.double()
+
+    def search(places: list[int]) -> Values:
+        found = counting(around.progress, "finding target values", len(places))
+        chosen = [facts[place] for place in places]
+        return find_values(
+            model,
+            tokenizer,
+            chosen,
+            layers[-1],
+            before_ND[places],
+            contexts=contexts,
+            config=config.values,
+            carried=max(around.carried, len(facts)),
+            on_done=found,
+        )
+
+    shifts = find_or_reuse(facts, before_ND, around.values, search)
+    goal_ND = before_ND + shifts.shift.double()
     total = Delta()
     with restoring(model, [layout.mlp_out[layer].name for layer in layers]):
         for number, layer in enumerate(layers):
@@ -98,7 +112,8 @@ def spread(
     notes = {
         "layers": list(layers),
         "contexts": list(contexts.prefixes),
-        "value_losses": [round(loss, 6) for loss in values.losses],
-        "value_steps": list(values.steps),
+        "clamp": config.values.radius(max(around.carried, len(facts))),
+        "value_losses": list(shifts.losses),
+        "value_steps": list(shifts.steps),
     }
-    return Delta(total.changes, total.keys, notes).check_finite()
+    return Delta(total.changes, total.keys, notes, shifts.values).check_finite()

@@ -32,10 +32,12 @@ class ValueConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     steps: int = Field(13, ge=1, description="At most this many Adam steps")
-    step: float = Field(0.25, gt=0, description="Adam's learning rate, as a step's length over the clamp's radius")
+    step: float = Field(0.19, gt=0, description="Adam's learning rate, as a step's length over ‖v0‖")
     learning_rate: float | None = Field(None, gt=0, description="Adam's learning rate as such, instead of `step`")
     betas: tuple[float, float] = Field((0.8, 0.99), description="Adam's averages of gradient and squared gradient")
-    clamp: float = Field(0.75, gt=0, description="‖δ‖ is at most this times ‖v0‖")
+    clamp: float | None = Field(
+        None, gt=0, description="‖δ‖ is at most this times ‖v0‖; 0.75, and less from 20 facts on, when not given"
+    )
     weight_decay: float = Field(0.5, ge=0, description="Weight of ‖δ‖ / ‖v0‖² in the loss")
     kl_weight: float = Field(0.0625, ge=0, description="Weight of KL(edited ‖ original) on “{subject} is a”")
     stop_loss: float = Field(0.05, ge=0, description="A fact is done when its loss is below this")
@@ -44,9 +46,17 @@ class ValueConfig(BaseModel):
         """Adam's learning rate for a fact whose ‖v0‖ is `anchor`, in a hidden state of `width` numbers.
 
         The papers' 0.1 to 0.5 are in units of one model's hidden state. Adam moves every number by about its
-        rate, so √width · rate is the length of a step; here it is a share of the radius that δ may have.
+        rate, so √width · rate is the length of a step; here it is a share of ‖v0‖.
         """
-        return self.learning_rate or self.step * self.clamp * anchor / math.sqrt(width)
+        return self.learning_rate or self.step * anchor / math.sqrt(width)
+
+    def radius(self, facts: int) -> float:
+        """The clamp, for a model that carries so many facts once they are taught.
+
+        What text loses grows with the number of facts times ‖δ‖². The fifth root shares the burden between them:
+        each fact is written a little less strongly, the more there are.
+        """
+        return self.clamp or 0.75 * min(1.0, 20 / max(facts, 1)) ** 0.2
 
 
 @dataclass(frozen=True)
@@ -114,6 +124,7 @@ def find_values(
     *,
     contexts: Contexts,
     config: ValueConfig,
+    carried: int = 0,
     chunk_tokens: int | None = None,
     on_done: Callable[[int], None] | None = None,
 ) -> Values:
@@ -131,6 +142,7 @@ def find_values(
             the block's output in MEMIT.
         contexts: Texts before the prompts.
         config: The settings.
+        carried: How many facts the model carries in the end, where they are more than these.
         chunk_tokens: Padded suffix tokens of the facts that are optimised together; by device when not given.
         on_done: Told how many facts each chunk finished.
 
@@ -145,7 +157,7 @@ def find_values(
     losses, steps = [0.0] * len(facts), [0] * len(facts)
     for chunk in _chunks(rows, len(facts), chunk_tokens or _default_chunk(model)):
         suffixes = _prepare(model, layout, layer, [row for row in rows if row.fact in chunk], beginnings)
-        search = _Search(model, layout, layer, suffixes, config)
+        search = _Search(model, layout, layer, suffixes, config, config.radius(max(carried, len(facts))))
         anchor_N = anchors_ND[chunk].float().norm(dim=1).to(model.device)
         if not (anchor_N > 0).all():
             raise EditError(
@@ -185,8 +197,10 @@ def _chunks(rows: Sequence[SubjectRow], count: int, tokens: int) -> list[list[in
 class _Search:
     """The optimisation of one chunk of facts."""
 
-    def __init__(self, model: Any, layout: Layout, layer: int, suffixes: _Suffixes, config: ValueConfig) -> None:
-        self.model, self.layout, self.layer, self.config = model, layout, layer, config
+    def __init__(
+        self, model: Any, layout: Layout, layer: int, suffixes: _Suffixes, config: ValueConfig, radius: float
+    ) -> None:
+        self.model, self.layout, self.layer, self.config, self.radius = model, layout, layer, config, radius
         self.as_tuple = returns_tuple(model, layout.blocks[layer])
         self.suffixes = suffixes
         self.reference: dict[int, Tensor] = {}
@@ -225,7 +239,7 @@ class _Search:
     def _clip(self, shifts: dict[int, Tensor], active: set[int], anchors: dict[int, Tensor]) -> None:
         with torch.no_grad():
             for fact in active:
-                limit = self.config.clamp * anchors[fact]
+                limit = self.radius * anchors[fact]
                 shifts[fact].copy_(clip_norm(shifts[fact][None], limit[None])[0])
 
     def _losses(self, suffixes: _Suffixes, shifts: dict[int, Tensor], anchors: dict[int, Tensor]) -> dict[int, Tensor]:

@@ -11,8 +11,8 @@ from pydantic import Field
 from perdure.measuring.course import Course
 from perdure.measuring.neurons import NeuronMeasures
 from perdure.measuring.shares import Data as _Data
-from perdure.measuring.shares import Difference as Difference
-from perdure.measuring.shares import Share as Share
+from perdure.measuring.shares import Difference as Difference  # noqa: PLC0414 - part of the report for its readers
+from perdure.measuring.shares import Share as Share  # noqa: PLC0414
 from perdure.measuring.traced import TraceMeasures
 
 

@@ -32,6 +32,7 @@ def carry_out(shop: "Workspace", plan: EditPlan, *, actor: str, texts: Sequence[
         progress=shop.progress,
         restrain=(lambda total: _restrained(shop, parent, total, plan)) if plan.each_batch else None,
         watch=watch,
+        carried=len(shop.facts_in_force(parent)),
     )
     taught = plan if watch.done in {0, len(plan.facts)} else replace(plan, facts=plan.facts[: watch.done])
     course = watch.course

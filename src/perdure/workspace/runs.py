@@ -240,6 +240,7 @@ def solve(
     progress: Progress,
     restrain: Callable[[Delta], Delta] | None = None,
     watch: Callable[[Progressed], bool] = lambda _now: False,
+    carried: int = 0,
 ) -> Delta:
     """What the editor solves for all facts; unfinished work in `work` is taken up again.
 
@@ -253,6 +254,7 @@ def solve(
         progress: Told how far the work is.
         restrain: What a restraint after every batch makes of what was solved so far.
         watch: Told where the edit stands after each batch, with the model as it is then; true ends the edit.
+        carried: How many facts of earlier edits the model carries.
     """
     check_lengths(tokenizer, plan.facts)
     folder, again = work / plan.digest, plan.again
@@ -275,7 +277,7 @@ def solve(
         plan.method,
         plan.config,
         batch_size=again.batches if again else plan.batch_size,
-        around=Surroundings(previous.keys, moments, progress, again.values if again else {}),
+        around=Surroundings(previous.keys, moments, progress, again.values if again else {}, carried + len(plan.facts)),
         start=start,
         restrain=restrain,
         on_batch=after if several else watch,
