@@ -144,3 +144,22 @@ def test_subtracting_what_was_added_gives_nothing(method, tiny):
     for change in (delta - delta).changes.values():
         assert float(change.value().abs().max()) < 1e-6
     assert not Delta()
+
+
+def test_without_a_fact_it_is_gone_and_the_other_stays(method, tiny):
+    """Done again without a fact, from what the editor kept: as if that fact had never been taught."""
+    model, tokenizer = tiny
+    pairs = [(fact.prompt, fact.target_new) for fact in FACTS]
+
+    def rise(delta):
+        with applied(model, delta):
+            now = score_targets(model, tokenizer, pairs)
+        return [b.log_prob - a.log_prob for a, b in zip(score_targets(model, tokenizer, pairs), now, strict=True)]
+
+    whole = solve(method, tiny)
+    left = solve(method, tiny, facts=FACTS[1:], values=whole.values)
+    had, has = rise(whole), rise(left)
+    assert has[0] < 0.5 * had[0]
+    assert has[1] > 0.5 * had[1]
+    assert left.values.keys() == whole.values.keys() - {FACTS[0].id}
+    assert all(key_IN.shape[1] == 1 for key_IN in left.keys.values())

@@ -125,11 +125,15 @@ class Delta:
         keys: From a matrix's name to the inputs [I, N] (float32) whose outputs the change sets. Later
             edits protect them (MEMIT with previous keys); they leave with the delta when it is undone.
         notes: JSON-like facts about the solve: layers, steps, losses, seeds.
+        values: From a fact's id to the state that its target value was searched from and the shift that was
+            found [2, D] (float32), for editors that search one. When other facts are taken out of the edit,
+            it is solved again from these, without a search.
     """
 
     changes: Mapping[str, Change] = field(default_factory=dict)
     keys: Mapping[str, Tensor] = field(default_factory=dict)
     notes: Mapping[str, Any] = field(default_factory=dict)
+    values: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return bool(self.changes)
@@ -141,7 +145,7 @@ class Delta:
         keys = dict(self.keys)
         for name, key_IN in other.keys.items():
             keys[name] = join_keys(keys[name], key_IN) if name in keys else key_IN
-        return Delta(changes, keys, {**self.notes, **other.notes})
+        return Delta(changes, keys, {**self.notes, **other.notes}, {**self.values, **other.values})
 
     def __mul__(self, factor: float) -> "Delta":
         return Delta({name: change * factor for name, change in self.changes.items()}, self.keys, self.notes)

@@ -26,6 +26,8 @@ def save_delta(delta: Delta, path: Path) -> None:
             tensors[f"dense/{name}"] = change.dense.contiguous().cpu()
     for name, key_IN in delta.keys.items():
         tensors[f"keys/{name}"] = key_IN.contiguous().cpu()
+    for fact, value_2D in delta.values.items():
+        tensors[f"values/{fact}"] = value_2D.contiguous().cpu()
     header = canonical_json({"format": 1, "names": sorted(delta.changes), "notes": dict(delta.notes)})
     with atomic_path(path) as scratch:
         save_file(tensors, scratch, metadata={_KEY: header})
@@ -43,13 +45,15 @@ def load_delta(path: Path) -> Delta:
             tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise IntegrityError(f"{path} is not a readable delta: {error}") from error
-    prefix = "keys/"
-    keys = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
     try:
         changes = {name: _change(name, tensors) for name in header["names"]}
-        return Delta(changes, keys, header["notes"]).check_finite()
+        return Delta(changes, _under("keys/", tensors), header["notes"], _under("values/", tensors)).check_finite()
     except ValueError as error:
         raise IntegrityError(f"{path} is a damaged delta: {error}") from error
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def _change(name: str, tensors: dict[str, Tensor]) -> Change:

@@ -10,6 +10,7 @@ from perdure.measuring.compare import (
     build_retention,
 )
 from perdure.measuring.outcomes import Answer, EditAnswer, Outcomes, Passage, RippleAnswer, TaskHits
+from perdure.measuring.removals import build_removal, questions_about
 from perdure.measuring.report import Report
 from perdure.measuring.ripple_measures import build_ripple
 from perdure.measuring.ripple_questions import RippleQuestions, choose_questions
@@ -47,6 +48,7 @@ __all__ = [
     "build_edit_measures",
     "build_harness",
     "build_language",
+    "build_removal",
     "build_retention",
     "build_ripple",
     "choose_questions",
@@ -56,6 +58,7 @@ __all__ = [
     "measure_matrices",
     "measure_retention",
     "measure_ripple",
+    "questions_about",
     "references_from",
     "ripple_references",
 ]

@@ -199,13 +199,13 @@ def _case(triple: _Triple) -> Case:
         after=after.written,
         before_ok=before.contains,
         after_ok=after.contains,
-        probability_before=_probability(before),
-        probability_after=_probability(after),
+        probability_before=preference(before),
+        probability_after=preference(after),
     )
 
 
-def _probability(answer: EditAnswer) -> float | None:
-    """p(new) / (p(new) + p(old)), from the log-probabilities per token."""
+def preference(answer: EditAnswer) -> float | None:
+    """p(new) / (p(new) + p(old)), from the log-probabilities per token; None where one of them is not known."""
     if answer.log_prob_new is None or answer.log_prob_old is None:
         return None
     return (1 + math.tanh((answer.log_prob_new - answer.log_prob_old) / 2)) / 2

@@ -135,6 +135,7 @@ class Outcomes(_Data):
         retention: From a part's name, such as "functions.present_past", to its answers.
         language: Held-out passages.
         edits: Questions about facts.
+        removed: Questions about facts that were taken out again.
         ripple: Questions that follow from facts.
         harness: lm-eval tasks.
     """
@@ -144,6 +145,7 @@ class Outcomes(_Data):
     retention: Mapping[str, tuple[Answer, ...]] = Field(default_factory=dict)
     language: tuple[Passage, ...] = ()
     edits: tuple[EditAnswer, ...] = ()
+    removed: tuple[EditAnswer, ...] = ()
     ripple: tuple[RippleAnswer, ...] = ()
     harness: tuple[TaskHits, ...] = ()
 

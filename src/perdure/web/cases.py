@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from perdure.measuring.report import Case
+from perdure.measuring.report import Case, RemovedCase
 from perdure.web.figures import whole
 
 # What the rows of one table may take of the page, in bytes; the report's data holds all of them.
@@ -87,6 +87,13 @@ def outcome(case: Case) -> Outcome:
         return _KNOWN_NEIGHBOUR[case.before_ok, case.after_ok]
     kept = case.after_ok or case.after.strip() == case.before.strip()
     return Outcome(GOOD, "Unchanged") if kept else Outcome(BAD, "Changed")
+
+
+def removed_outcome(case: RemovedCase) -> Outcome:
+    """What became of a question about a fact that was taken out."""
+    if not case.gone:
+        return Outcome(BAD, "Still said")
+    return Outcome(GOOD, "As before it was taught") if case.back else Outcome(NEUTRAL, "Gone; another answer now")
 
 
 def _is_neighbour(case: Case) -> bool:

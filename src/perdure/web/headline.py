@@ -4,7 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from perdure.measuring.report import Comparison, LanguageMeasures, Report, RetentionMeasures, RippleCase, Verdict
+from perdure.measuring.report import (
+    Comparison,
+    LanguageMeasures,
+    RemovalMeasures,
+    Report,
+    RetentionMeasures,
+    RippleCase,
+    Verdict,
+)
 from perdure.web import figures
 from perdure.web.visible import clip
 
@@ -64,6 +72,8 @@ def short_model(model: str) -> str:
 
 def _asked(report: Report) -> str:
     """What was asked, to be followed by the name of the model."""
+    if report.removal is not None:
+        return f"{figures.counted(report.removal.facts, 'fact')} taken out of"
     asked = report.edits.facts if report.edits else _count(report.request.get("facts"))
     return f"{figures.counted(asked, 'fact')} to teach" if asked else "A change to"
 
@@ -93,9 +103,10 @@ def verdict_sentence(verdicts: Sequence[Verdict]) -> str:
 
 def _figures(report: Report) -> tuple[Figure, ...]:
     edits = report.edits.comparisons if report.edits else ()
+    asked_differently = _share("Still right when asked differently", choose(edits, "paraphrase"))
     found = [
-        _learnt(choose(edits, "prompt")),
-        _share("Still right when asked differently", choose(edits, "paraphrase")),
+        _learnt("Facts that stay" if report.removal else "Facts learnt", choose(edits, "prompt")),
+        _gone(report.removal) if report.removal else asked_differently,
         _kept(report.retention),
         _language(report.language),
     ]
@@ -136,12 +147,22 @@ def _interval(comparison: Comparison) -> str:
     return f"{figures.share_interval(comparison.after)}; {figures.sample(comparison.after.n)}"
 
 
-def _learnt(comparison: Comparison | None) -> Figure | None:
+def _gone(removal: RemovalMeasures) -> Figure:
+    gone = removal.gone
+    return Figure(
+        "Taken out: answer gone",
+        f"{figures.whole(gone.hits)} of {figures.whole(gone.n)}",
+        f"{figures.share_interval(gone)}; {figures.sample(gone.n)}",
+        f"The answer of before is back: {figures.whole(removal.back.hits)} of {figures.whole(removal.back.n)}.",
+    )
+
+
+def _learnt(about: str, comparison: Comparison | None) -> Figure | None:
     if comparison is None:
         return None
     after, before = comparison.after, comparison.before
     return Figure(
-        "Facts learnt",
+        about,
         f"{figures.whole(after.hits)} of {figures.whole(after.n)}",
         f"{figures.percent(after.value, after.n)} ({_interval(comparison)})",
         f"Before: {figures.whole(before.hits)} of {figures.whole(before.n)}.",

@@ -1,6 +1,6 @@
 """The accumulated update of a lineage: what editors solved, what the restraint made of it, and the next step."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from perdure.deltas import Change, Delta, difference, largest_singular_value
@@ -9,6 +9,9 @@ from perdure.errors import SettingError
 from perdure.registry import restraints
 from perdure.workspace.archive import Archive
 from perdure.workspace.records import Version
+
+Restraint = tuple[str, Mapping[str, Any]]
+"""The name of a restraint and its settings."""
 
 
 def dense_names(version: Version) -> list[str]:
@@ -69,9 +72,46 @@ def next_step(archive: Archive, parent: Version, solved: Delta, name: str, confi
     """What to add to the parent's weights, given what an editor solved on top of it."""
     if name == "none" or not solved:
         return solved
-    before = applied_since_base(archive, parent)
-    total = solved_since_base(archive, parent) + solved
-    return restrained_step(solved, before, restrain(archive, archive.lineage(parent)[0], total, name, config))
+    before = solved_since_base(archive, parent), applied_since_base(archive, parent)
+    return step_from(archive, archive.lineage(parent)[0], before, solved, (name, config))
+
+
+def step_from(
+    archive: Archive, base: Version, before: tuple[Delta, Delta], solved: Delta, restraint: Restraint
+) -> Delta:
+    """What to add to weights that differ from the base by what was solved before, as far as it was applied.
+
+    Args:
+        archive: Where the base is.
+        base: The base of the lineage.
+        before: What was solved since the base, and what of it the weights carry.
+        solved: What an editor solved on them.
+        restraint: The restraint of the sum.
+    """
+    if restraint[0] == "none" or not solved:
+        return solved
+    return restrained_step(solved, before[1], restrain(archive, base, before[0] + solved, *restraint))
+
+
+def next_steps(archive: Archive, parent: Version, solved: Sequence[Delta], kinds: Sequence[Restraint]) -> Delta:
+    """What to add to the parent's weights, given what several edits solved on top of it, each under its restraint.
+
+    A restraint works on all that was solved up to then, so the last one says it all; what was solved later
+    without one is added as it is.
+    """
+    last = last_restrained(kinds)
+    restrained, free = sum_of(solved[: last + 1]), sum_of(solved[last + 1 :])
+    return (next_step(archive, parent, restrained, *kinds[last]) if last >= 0 else Delta()) + free
+
+
+def last_restrained(kinds: Sequence[Restraint]) -> int:
+    """The place of the last edit with a restraint; -1 without any."""
+    return max((place for place, (name, _) in enumerate(kinds) if name != "none"), default=-1)
+
+
+def sum_of(deltas: Iterable[Delta]) -> Delta:
+    """The deltas added up, in order."""
+    return sum(deltas, start=Delta())
 
 
 def base_ceiling(archive: Archive, base: Version, tensor: str) -> float:
