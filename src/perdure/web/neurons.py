@@ -1,0 +1,145 @@
+"""The angles between old and new updates of neurons, as Vega-Lite specifications and in words."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from perdure.measuring.neurons import CASES, CONFLICT, KEPT, MERGED, SKIPPED, NeuronGroup, NeuronMeasures
+from perdure.web import figures
+from perdure.web.charts import ACCENT, INK, SAME, WORSE, Spec, colours, look
+
+NAMES: Mapping[str, str] = {
+    MERGED: "acute: merged",
+    KEPT: "orthogonal: left alone",
+    CONFLICT: "obtuse: old forgotten, new learnt",
+    SKIPPED: "hardly moved: left alone",
+}
+LIST_LIMIT = 400
+"""More numbers of neurons than a person reads; the report's data holds all."""
+_SHADES = {MERGED: ACCENT, KEPT: SAME, CONFLICT: WORSE, SKIPPED: "var(--line)"}
+_HEIGHT, _ROW = 220, 14
+_DEGREES = "datum.value + '°'"
+
+
+@dataclass(frozen=True)
+class NeuronRow:
+    """One group of neurons: its name, how many are of each case, and the numbers of those that moved."""
+
+    name: str
+    group: NeuronGroup
+    counts: Sequence[int]
+    moved: Sequence[tuple[str, str]]
+
+
+def rows(given: NeuronMeasures) -> list[NeuronRow]:
+    """Every group, in order; batches are named where there are several."""
+    several = len({group.batch for group in given.groups}) > 1
+    return [_row(group, several=several) for group in given.groups]
+
+
+def _row(group: NeuronGroup, *, several: bool) -> NeuronRow:
+    name = group.matrix or f"layer {group.layer}"
+    moved = [(case, group.cases[case].replace(",", ", ")) for case in (MERGED, CONFLICT) if group.cases.get(case)]
+    counts = [group.count(case) for case in CASES]
+    return NeuronRow(f"batch {group.batch}, {name}" if several else name, group, counts, moved)
+
+
+def summary(given: NeuronMeasures) -> str:
+    """What became of the neurons, in plain words."""
+    total = sum(given.count(case) for case in CASES)
+    merged, conflict = given.count(MERGED), given.count(CONFLICT)
+    return (
+        f"Of {figures.counted(total, 'neuron')}, {_part(merged, total)} were merged, because the old and the new "
+        f"answers pull them the same way; in {_part(conflict, total)} the two are in conflict, so the old was "
+        "forgotten before the new was learnt; "
+        f"{_part(total - merged - conflict, total)} stay as they were, bit for bit."
+    )
+
+
+def _part(count: int, total: int) -> str:
+    return f"{figures.whole(count)} ({figures.percent(count / total, total)})"
+
+
+def angles_chart(given: NeuronMeasures) -> Spec:
+    """A histogram of the angles over all layers, each bar divided by what was done with its neurons."""
+    cases = [case for case in CASES if given.count(case)]
+    rows = [row for case in cases for row in _bars(given.histogram(case), case)]
+    names = [NAMES[case] for case in cases]
+    legend = {"symbolType": "square", "symbolSize": 110, "symbolStrokeWidth": 0, "columns": 1, "labelLimit": 400}
+    return {
+        "description": words(given),
+        "width": "container",
+        "height": _HEIGHT,
+        "data": {"values": rows},
+        "layer": [
+            {
+                "mark": {"type": "bar", "binSpacing": 1},
+                "encoding": {
+                    "x": {**_degrees(), "field": "from", "bin": {"binned": True}},
+                    "x2": {"field": "to"},
+                    "y": {
+                        "field": "count",
+                        "type": "quantitative",
+                        "stack": "zero",
+                        "title": "Neurons",
+                        "axis": {"tickCount": 4, "format": "~s"},
+                    },
+                    "order": {"field": "order", "type": "quantitative"},
+                    "color": colours("case", names, [_SHADES[case] for case in cases], legend),
+                    "tooltip": {"field": "figures", "type": "nominal"},
+                },
+            },
+            _right_angle(),
+        ],
+        "config": look(),
+    }
+
+
+def words(given: NeuronMeasures) -> str:
+    """The histogram in words."""
+    found = [sum(bins) for bins in zip(*(_filled(given, case) for case in CASES), strict=True)]
+    half, total, middle = 0, sum(found), 0
+    for place, count in enumerate(found):
+        half += count
+        if 2 * half >= total:
+            middle = place
+            break
+    step = 180 / len(found)
+    low, high = (round(edge * step) for edge in (middle, middle + 1))
+    return (
+        f"Angles between the old and the new update of {figures.counted(total, 'neuron')}: "
+        f"the median lies at {low}–{high}°. {summary(given)}"
+    )
+
+
+def _filled(given: NeuronMeasures, case: str) -> list[int]:
+    return given.histogram(case) or [0] * len(next(iter(given.groups[0].angles.values())))
+
+
+def _bars(counts: Sequence[int], case: str) -> list[Spec]:
+    step = 180 / len(counts)
+    return [
+        {
+            "from": place * step,
+            "to": (place + 1) * step,
+            "count": count,
+            "case": NAMES[case],
+            "order": CASES.index(case),
+            "figures": f"{place * step:g}–{(place + 1) * step:g}°, {NAMES[case]}: {figures.counted(count, 'neuron')}",
+        }
+        for place, count in enumerate(counts)
+        if count
+    ]
+
+
+def _degrees() -> Spec:
+    return {
+        "type": "quantitative",
+        "title": "Angle between the update for the old and for the new answers",
+        "scale": {"domain": [0, 180], "nice": False},
+        "axis": {"values": [0, 30, 60, 90, 120, 150, 180], "labelExpr": _DEGREES, "grid": False},
+    }
+
+
+def _right_angle() -> Spec:
+    line = {"type": "rule", "color": INK, "strokeDash": [6, 4], "strokeWidth": 1.25}
+    return {"data": {"values": [{"at": 90}]}, "mark": line, "encoding": {"x": {**_degrees(), "field": "at"}}}
