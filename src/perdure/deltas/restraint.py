@@ -31,6 +31,7 @@ class PruneConfig(BaseModel):
         "scale_free σ*·(1 + ln(s/σ*)/ln α)",
     )
     alpha: float = Field(1.2, gt=1, description="Base of the logarithm: larger contracts more")
+    ceiling: float = Field(1.0, gt=0, description="Contraction starts at this times σ*; the paper's is 1")
 
     @model_validator(mode="before")
     @classmethod
@@ -94,7 +95,7 @@ def prune(delta: Delta, ceilings: Mapping[str, float], config: PruneConfig | Non
     if missing:
         raise SettingError(f"no largest singular value of the base given for {missing[:3]}")
     changes = {
-        name: _prune_matrix(change, ceilings[name], chosen) if len(change.shape) == 2 else change
+        name: _prune_matrix(change, chosen.ceiling * ceilings[name], chosen) if len(change.shape) == 2 else change
         for name, change in delta.changes.items()
     }
     return Delta(changes, delta.keys, {**delta.notes, "restraint": chosen.model_dump()})
