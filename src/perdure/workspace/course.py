@@ -34,7 +34,7 @@ class Watch:
         self._earlier = shop.facts_in_force(parent)
         self._file = shop.folder / "work" / plan.digest / "course.json"
         self.course = _seen(self._file)
-        self.done, self.passed, self.stopped = 0, "", False
+        self.done, self.passed, self.stopped = 0, self._limit(self.course.growth), False
 
     def ending(self) -> dict[str, Any]:
         """What the recipe says of a limit that was passed."""
@@ -55,7 +55,7 @@ class Watch:
         seen = self.course
         self.course = Course(growth=(*seen.growth, *growth), cohorts=(*seen.cohorts, *cohorts))
         write_atomic(self._file, self.course.model_dump_json().encode())
-        self.passed = self.passed or self._limit(growth)
+        self.passed = self._limit(self.course.growth)
         self.stopped = bool(self.passed) and self._plan.stop_at_limit
         return self.stopped
 
