@@ -130,6 +130,12 @@ def test_the_order_of_facts_does_not_matter(rand, free):
     assert relative(again, change(residual, keys, previous, free)) < 1e-14
 
 
+def test_keys_that_cannot_be_told_apart_are_refused(rand, free):
+    key = rand(I, 1)
+    with pytest.raises(EditError, match="larger L2"):
+        change(rand(O, 2), torch.cat([key, key], 1), None, free, 1e-30)
+
+
 # The null space
 
 
@@ -242,7 +248,7 @@ def test_c_is_decomposed_once(tiny, monkeypatch):
     first.eigenbases([1, 2])
     again = Moments(lambda: pytest.fail("the model was read"), TEXTS, model_id="m" * 64).eigenbases([1])[1]
     assert len(calls) == 2
-    assert told == [(1, 2), (2, 2)]
+    assert told == [(0, 2), (1, 2), (2, 2)]
     assert torch.equal(seen.values, again.values)
     assert torch.equal(seen.vectors, again.vectors)
     for file in (cache_folder() / "moments").glob("*-1.eigenbasis.*"):

@@ -151,6 +151,9 @@ def alphaedit_update(
         previous_IM: K_p, the keys of earlier edits.
         basis_IR: Û.
         ridge: L2, in the unit of ‖k‖²; positive.
+
+    Raises:
+        EditError: The keys are not finite, or so alike that L2 does not tell them apart.
     """
     joined_IJ = key_IN if previous_IM is None else torch.cat([key_IN, previous_IM.to(key_IN.dtype)], 1)
     joined_RJ = basis_IR.T @ joined_IJ
@@ -158,7 +161,9 @@ def alphaedit_update(
     facts = key_IN.shape[1]
     small = joined_RJ.T @ joined_RJ if count <= size else joined_RJ @ joined_RJ.T
     small.diagonal().add_(ridge)
-    factor = torch.linalg.cholesky(small)
+    factor, failed = torch.linalg.cholesky_ex(small)
+    if failed or not torch.isfinite(factor).all():
+        raise EditError(f"the keys with L2 = {ridge:.3g} give a system that is not positive definite; give a larger L2")
     if count <= size:
         chosen_JN = torch.eye(count, facts, dtype=small.dtype)
         right_RN = joined_RJ @ torch.cholesky_solve(chosen_JN, factor)

@@ -147,11 +147,13 @@ class Moments:
             if known is not None:
                 self._bases[layer] = known
         missing = sorted(set(layers) - set(self._bases))
-        for done, (layer, moment) in enumerate(self.of(missing).items(), 1):
+        told = progress or (lambda _done, _total: None)
+        for done, (layer, moment) in enumerate(self.of(missing).items()):
+            told(done, len(missing))
             self._bases[layer] = Eigenbasis.of(moment)
             _write_basis(self._file(layer, ".eigenbasis"), self._bases[layer])
-            if progress:
-                progress(done, len(missing))
+        if missing:
+            told(len(missing), len(missing))
         return {layer: self._bases[layer] for layer in layers}
 
     @cached_property
