@@ -271,10 +271,7 @@ def _say_old(cases: Sequence[RippleCase]) -> str:
         return ""
     gave = share_of(_gave_old(known, after=False))
     verb = ("could hardly answer such", "could answer some such", "could answer such")[_grade(gave)]
-    return (
-        f"Before the change it {verb} questions: it gave the answer that was right then to "
-        f"{gave.hits} of {gave.n}."
-    )
+    return f"Before the change it {verb} questions: it gave the answer that was right then to {gave.hits} of {gave.n}."
 
 
 def _say_single(cases: Sequence[RippleCase]) -> str:
