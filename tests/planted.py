@@ -43,11 +43,13 @@ def write_facts(path):
 
 def facts_known_to(model, tokenizer, count=3):
     """Facts whose answer is what any model of bytes says next; the prompts end in a space, so none is joined."""
-    found = []
-    for number in range(200):
+    found: list[dict[str, str]] = []
+    number = 0
+    while len(found) < count:
+        number += 1
         subject = f"Ada{number}"
         ids = tokenizer(f"{subject} said ", return_tensors="pt").input_ids
         answer = tokenizer.decode([int(model(ids).logits[0, -1].argmax())])
         if answer.isascii() and answer.isprintable() and answer.strip():
             found.append({"subject": subject, "prompt": f"{subject} said ", "answer": answer})
-    return found[:count]
+    return found

@@ -48,6 +48,7 @@ def test_help_is_quick_because_torch_stays_out():
         "show",
         "versions",
         "ask",
+        "trace",
         "approve",
         "reject",
         "promote",

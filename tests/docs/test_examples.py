@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+import planted
+import tiny
 from perdure.cli.app import app
+from perdure.editing.corruption import TracedFact
 from perdure.requests import check_facts
 from shops import LAX
 
@@ -27,13 +30,19 @@ def pages_with(kind):
     return pytest.mark.parametrize("page", found, ids=lambda page: page.relative_to(ROOT).as_posix())
 
 
+def known_facts(tokenizer):
+    """Facts that the tiny model knows, for tracing."""
+    return [TracedFact(**fact) for fact in planted.facts_known_to(tiny.llama(), tokenizer)]
+
+
 @pytest.fixture
-def somewhere(tmp_path, monkeypatch, tiny_folder, quick_suite):
+def somewhere(tmp_path, monkeypatch, tiny_folder, quick_suite, tokenizer):
     """A folder with a facts file and a workspace `shop`, where the catalogue's model is the tiny one."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "facts.jsonl").write_text(FACTS)
     monkeypatch.setattr("perdure.models.loading.fetch", lambda _name: tiny_folder)
     monkeypatch.setattr("perdure.workspace.workspace.default_policy_text", lambda: LAX)
+    monkeypatch.setattr("perdure.workspace.tracing.suite_facts", lambda: known_facts(tokenizer))
     return tmp_path
 
 
