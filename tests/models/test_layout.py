@@ -43,12 +43,13 @@ def test_fused_experts_are_refused():
         layout_of(MixtralForCausalLM(config))
 
 
-def test_blocks_that_norm_what_they_add_are_refused():
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_blocks_that_norm_what_they_add_are_refused(dtype):
     config = Gemma2Config(
         vocab_size=64, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
         num_key_value_heads=1, head_dim=8,
     )  # fmt: skip
-    model = Gemma2ForCausalLM(config).eval()
+    model = Gemma2ForCausalLM(config).to(dtype).eval()
     with pytest.raises(ModelError, match="does not add its MLP"):
         check_writable(model, layout_of(model), 0)
 

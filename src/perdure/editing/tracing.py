@@ -23,6 +23,7 @@ from perdure.editing.corruption import TOKEN_CLASSES, Noise, TracedFact, embeddi
 from perdure.editing.tracing_runs import Tracer
 from perdure.errors import RequestError, SettingError
 from perdure.models import layout_of
+from perdure.models.adapters import on_plain_view
 from perdure.progress import Progress, silent
 
 STATES = ("mlp", "hidden")
@@ -96,6 +97,7 @@ def choose_layers(aie_by_layer: Sequence[float], count: int | None = None) -> li
     return list(range(first, first + length))
 
 
+@on_plain_view
 def trace_facts(
     model: Any,
     tokenizer: Any,

@@ -276,7 +276,7 @@ class _Search:
     def _logits(self, suffixes: _Suffixes, shifts: dict[int, Tensor], rows: Tensor, columns: Tensor) -> Tensor:
         shift_BD = torch.stack([shifts[row.fact] for row in suffixes.rows])
         hidden_BSD = suffixes.hidden_BSD
-        shifted = hidden_BSD[:, :1] + shift_BD[:, None].to(hidden_BSD.dtype)
+        shifted = (hidden_BSD[:, :1] + shift_BD[:, None]).to(hidden_BSD.dtype)  # rounded once, as a sum
         hidden_BSD = torch.cat([shifted, hidden_BSD[:, 1:]], 1)
         with resume_above(self.layout.blocks, self.layer, lambda: hidden_BSD, as_tuple=self.as_tuple):
             return logits_at(
