@@ -16,13 +16,23 @@ FACTS = (
     Fact(subject="Ada", prompt="Ada speaks", target_new="Dutch"),
 )
 QUICK = {
-    "alphaedit": {"values": {"clamp": 1, "weight_decay": 0}, "contexts": 0, "null_share": 0.5, "ridge": 1e-3},
-    "memit": {"values": {"steps": 20, "clamp": 30, "weight_decay": 0}, "contexts": 0, "moment_weight": 1e-4},
-    "rome": {"values": {"steps": 20, "clamp": 30, "weight_decay": 0}, "contexts": 0},
+    "alphaedit": {
+        "values": {"clamp": 1, "learning_rate": 0.5, "steps": 20, "weight_decay": 0},
+        "contexts": 0,
+        "null_share": 0.5,
+        "ridge": 1e-3,
+    },
+    "memit": {
+        "values": {"steps": 20, "clamp": 30, "learning_rate": 0.5, "weight_decay": 0},
+        "contexts": 0,
+        "moment_weight": 1e-4,
+    },
+    "rome": {"values": {"steps": 20, "clamp": 30, "learning_rate": 0.5, "weight_decay": 0}, "contexts": 0},
     "fine_tuning": {"steps": 20, "learning_rate": 3e-3},
     "fine_tuning_constrained": {"steps": 20, "learning_rate": 3e-3, "radius": 0.03},
     "lora": {"steps": 20, "learning_rate": 1e-2},
     "f_learning": {"steps": 20, "learning_rate": 3e-3, "old_steps": 2},
+    "geoedit": {"steps": 20, "learning_rate": 3e-3, "width": 0, "least": 0, "forgetting": 0.1},
 }
 METHODS = [method.name for method in editors]
 
@@ -100,11 +110,9 @@ def test_batches_go_on_where_they_stopped(method, tiny):
     around = Surroundings(moments=Moments(lambda: (model, tokenizer), TEXTS))
     seen = []
     common = dict(batch_size=1, around=around)
-    whole = edit_in_batches(
-        model, tokenizer, FACTS, method, config, on_batch=lambda n, d: seen.append((n, d)), **common
-    )
-    assert [done for done, _ in seen] == [1, 2]
-    resumed = edit_in_batches(model, tokenizer, FACTS, method, config, start=seen[0], **common)
+    whole = edit_in_batches(model, tokenizer, FACTS, method, config, on_batch=lambda now: seen.append(now), **common)
+    assert [now.done for now in seen] == [1, 2]
+    resumed = edit_in_batches(model, tokenizer, FACTS, method, config, start=[seen[0].batch], **common)
     weights = dict(model.named_parameters())
     for name, change in whole.changes.items():
         assert torch.equal(changed(weights[name], change), changed(weights[name], resumed.changes[name]))

@@ -20,7 +20,8 @@ from perdure.workspace.updates import next_step
 if TYPE_CHECKING:
     from perdure.workspace.workspace import Workspace
 
-CEILINGS = (2.0, 1.0, 0.7, 0.5, 0.35, 0.25)
+CEILINGS = (1.0, 0.7, 0.5, 0.35, 0.25, 0.15)
+_ALPHA = 10.0  # with the paper's 1.2 the logarithm alone lets a value exceed σ* by half, whatever the ceiling
 TOLERANCE = 0.02
 _FACTS, _PASSAGES, _TOKENS, _SEED = 100, 12, 128, 0
 
@@ -28,7 +29,7 @@ _FACTS, _PASSAGES, _TOKENS, _SEED = 100, 12, 128, 0
 def trade_off(
     shop: "Workspace", parent: Version, solved: Delta, facts: Sequence[Fact], network: tuple[Any, Any]
 ) -> tuple[TradeOff, ...]:
-    """The curve over the strengths of PRUNE, from none to a quarter of σ*, with the point that was chosen.
+    """The curve over the strengths of PRUNE, from none to 0.15 σ*, with the point that was chosen.
 
     Success is asked of at most 100 facts drawn from all that are in force, loss is KL(parent ‖ edited) on built-in
     text; neither is used by the report's retention suite. Strengths that change nothing beyond the one before are
@@ -72,5 +73,5 @@ def choose(points: Sequence[TradeOff], tolerance: float = TOLERANCE) -> tuple[Tr
 
 def _strengths() -> list[tuple[str, Mapping[str, Any]]]:
     """From none to strong: PRUNE with its ceiling σ* scaled down."""
-    prune = [("prune", PruneConfig(ceiling=share).model_dump(mode="json")) for share in CEILINGS]
+    prune = [("prune", PruneConfig(ceiling=share, alpha=_ALPHA).model_dump(mode="json")) for share in CEILINGS]
     return [("none", {"kind": "none"}), *prune]
