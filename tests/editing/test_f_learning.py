@@ -1,3 +1,5 @@
+from importlib import import_module
+
 import pytest
 import torch
 
@@ -76,7 +78,7 @@ def test_a_missing_old_answer_is_what_the_model_says(tiny):
 @pytest.mark.parametrize("own", ["", "Dutch"])
 def test_an_answer_that_is_empty_or_right_is_not_forgotten(own, tiny, monkeypatch):
     model, tokenizer = tiny
-    monkeypatch.setattr("perdure.editing.f_learning.old_answers", lambda *_given, **_named: [own])
+    monkeypatch.setattr(import_module("perdure.editing.f_learning"), "old_answers", lambda *_given, **_named: [own])
     delta = f_learning(model, tokenizer, [UNKNOWN], FLearningConfig(steps=1, **LAYER))
     assert delta.notes["old_losses"] == []
     assert set(delta.changes) == set(NAMES)

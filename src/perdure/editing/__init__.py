@@ -2,7 +2,10 @@
 
 from perdure.editing.alphaedit import AlphaEditConfig, alphaedit
 from perdure.editing.applying import applied, apply_delta, restoring
+from perdure.editing.f_learning import FLearningConfig, f_learning
 from perdure.editing.fine_tuning import FineTuningConfig, fine_tuning
+from perdure.editing.fine_tuning_constrained import ConstrainedConfig, fine_tuning_constrained
+from perdure.editing.lora import LoraConfig, lora
 from perdure.editing.memit import MemitConfig, memit
 from perdure.editing.method import Editor, Surroundings, edit_in_batches
 from perdure.editing.rome import RomeConfig, rome
@@ -11,8 +14,11 @@ from perdure.editing.values import ValueConfig, find_values
 
 __all__ = [
     "AlphaEditConfig",
+    "ConstrainedConfig",
     "Editor",
+    "FLearningConfig",
     "FineTuningConfig",
+    "LoraConfig",
     "MemitConfig",
     "Moments",
     "RomeConfig",
@@ -23,8 +29,11 @@ __all__ = [
     "applied",
     "apply_delta",
     "edit_in_batches",
+    "f_learning",
     "find_values",
     "fine_tuning",
+    "fine_tuning_constrained",
+    "lora",
     "memit",
     "restoring",
     "rome",

@@ -32,7 +32,7 @@ class LoraConfig(TrainingConfig):
     layers: tuple[int, ...] | None = Field(
         None, min_length=1, description="Layers whose MLPs get adapters; all when not given"
     )
-    learning_rate: float = Field(1e-3, gt=0, description="Adam's learning rate")
+    learning_rate: float = Field(3e-4, gt=0, description="Adam's learning rate")
     rank: int = Field(8, ge=1, description="Rank of each matrix's change")
     alpha: int = Field(16, ge=1, description="The change is B A times alpha / rank")
 
