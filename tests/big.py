@@ -11,7 +11,9 @@ import sys
 from pathlib import Path
 
 import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
+import tiny
 from perdure.models.tensor_files import Blank, write_tensors
 
 DOWN = "model.layers.{}.mlp.down_proj.weight"
@@ -33,20 +35,27 @@ print(json.dumps(peaks))
 """
 
 
-def write_big(folder: Path, *, layers: int, width: int, inner: int, vocab: int, shards: int) -> int:
-    """A bfloat16 checkpoint of that shape, cheap to write; the size of its largest tensor in bytes."""
-    sizes = {"model.embed_tokens.weight": (vocab, width), "model.norm.weight": (width,)}
-    for layer in range(layers):
-        sizes[DOWN.format(layer)] = (width, inner)
-        sizes[f"model.layers.{layer}.mlp.up_proj.weight"] = (inner, width)
+def write_big(folder: Path, *, layers: int, width: int, inner: int, shards: int) -> int:
+    """A bfloat16 Llama of that shape, cheap to write; the size of its largest tensor in bytes."""
+    config = LlamaConfig(
+        vocab_size=32000,
+        hidden_size=width,
+        intermediate_size=inner,
+        num_hidden_layers=layers,
+        num_attention_heads=width // 64,
+        tie_word_embeddings=True,
+        dtype="bfloat16",
+    )
+    with torch.device("meta"):
+        sizes = {name: tuple(weight.shape) for name, weight in LlamaForCausalLM(config).named_parameters()}
     block = torch.randn(1 << 16, generator=torch.Generator().manual_seed(0)).bfloat16()
 
-    def fill(name):
+    def fill(name: str) -> torch.Tensor:
         numbers = Blank(torch.bfloat16, sizes[name]).nbytes // 2
         return block.repeat(-(-numbers // len(block)))[:numbers].view(sizes[name])
 
-    folder.mkdir()
-    (folder / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    config.save_pretrained(folder)
+    tiny.tokenizer().save_pretrained(folder)
     names, where = list(sizes), {}
     for shard in range(shards):
         file = f"model-{shard + 1:05d}-of-{shards:05d}.safetensors"

@@ -110,7 +110,7 @@ def test_batches_go_on_where_they_stopped(method, tiny):
     around = Surroundings(moments=Moments(lambda: (model, tokenizer), TEXTS))
     seen = []
     common = dict(batch_size=1, around=around)
-    whole = edit_in_batches(model, tokenizer, FACTS, method, config, on_batch=lambda now: seen.append(now), **common)
+    whole = edit_in_batches(model, tokenizer, FACTS, method, config, on_batch=seen.append, **common)
     assert [now.done for now in seen] == [1, 2]
     resumed = edit_in_batches(model, tokenizer, FACTS, method, config, start=[seen[0].batch], **common)
     weights = dict(model.named_parameters())

@@ -46,8 +46,11 @@ def edit(
     ] = "",
     restraint: Annotated[
         str,
-        typer.Option(help="Restraint of the accumulated update, none, or auto: as strong as a measured curve says."),
-    ] = "prune",
+        typer.Option(
+            help="Restraint of the accumulated update, none, or auto: as strong as a measured curve says.",
+            show_default="prune; auto from 100 facts on",
+        ),
+    ] = "",
     each_batch: Annotated[
         bool, typer.Option("--restrain-each-batch", help="Restrain after every batch, not only the last.")
     ] = False,
@@ -116,7 +119,7 @@ def edit(
     chosen = Settings(
         editor=editor,
         config=parse_settings(settings or []),
-        restraint=restraint,
+        restraint=restraint or None,
         restraint_config=parse_settings(restraint_settings or []),
         batch_size=batch_size,
         texts=texts,

@@ -15,9 +15,7 @@ from perdure.deltas.exported import BaseTensor, ExportedDelta, Rows
 from perdure.errors import EditError, IntegrityError, ModelError
 from perdure.models.checkpoint import INDEX, Checkpoint, TensorEntry
 from perdure.models.tensor_files import PIECE_BYTES, Place, pieces, places
-from perdure.progress import Progress, silent
-
-_MB = 10**6
+from perdure.progress import Progress, counting, silent
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ def apply_to_folder(source: Path, delta: "Delta | ExportedDelta", out: Path, *, 
         source: A model folder with safetensors.
         delta: A delta, or an exported one.
         out: The new folder.
-        progress: Told how many MB are written.
+        progress: Told how many tensors are written.
 
     Raises:
         ModelError: The checkpoint is damaged or not the one that the delta was made for.
@@ -56,20 +54,12 @@ def apply_to_folder(source: Path, delta: "Delta | ExportedDelta", out: Path, *, 
     """
     checkpoint = Checkpoint.open(source)
     plan = _plan_exported(checkpoint, delta) if isinstance(delta, ExportedDelta) else _plan(checkpoint, delta)
-    total = sum(shard.stat().st_size for shard in checkpoint.shards)
-    written = 0
-
-    def count(more: int) -> None:
-        nonlocal written
-        written += more
-        progress("writing the model, MB", written // _MB, total // _MB)
-
+    count = counting(progress, "writing tensors", len(checkpoint.entries))
     with fresh_folder(out) as scratch:
         for file in (*checkpoint.side_files, *_index(checkpoint)):
             write_synced(scratch / file.name, file.read_bytes())
         for shard in checkpoint.shards:
             _write_shard(shard, scratch / shard.name, checkpoint.entries, plan, count)
-    progress("writing the model, MB", total // _MB, total // _MB)
     return Applied(len(checkpoint.entries), len(plan.rows), bool(plan.base))
 
 
@@ -175,7 +165,7 @@ def _write_shard(
             out.write(piece)
         for place in found:
             _write_tensor(stream, out, place, entries[place.name], plan)
-            count(place.stop - place.start)
+            count(1)
         out.flush()
         os.fsync(out.fileno())
 

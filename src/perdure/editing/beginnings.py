@@ -98,7 +98,7 @@ def read_beginnings(model: Any, layout: Layout, rows: Sequence["SubjectRow"], *,
         rows: All rows; those of one group begin alike.
         last: The last block whose keys and values are needed; all when not given.
     """
-    groups: dict[int, list["SubjectRow"]] = {}
+    groups: dict[int, list[SubjectRow]] = {}
     for row in rows:
         groups.setdefault(row.group, []).append(row)
     lengths = {group: _shared(members) for group, members in groups.items() if len(members) > 1}

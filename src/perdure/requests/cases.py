@@ -86,7 +86,9 @@ def share_mquake(row: Raw) -> Draft:
         return Draft({})
     question: dict[str, Any] = {"prompt": asked[0], "paraphrases": asked[1:], "kind": MULTI_HOP}
     names = {"prompt": "questions[0]", "paraphrases": "questions"}
-    names |= {f"paraphrases[{place}]": f"questions[{place + 1}]" for place in range(min(len(asked) - 1, PARAPHRASES_LIMIT))}
+    names |= {
+        f"paraphrases[{place}]": f"questions[{place + 1}]" for place in range(min(len(asked) - 1, PARAPHRASES_LIMIT))
+    }
     for own, key in (
         ("answer", "new_answer"),
         ("aliases", "new_answer_alias"),

@@ -134,7 +134,7 @@ def _bars(counts: Sequence[int], case: str) -> list[Spec]:
 def _degrees() -> Spec:
     return {
         "type": "quantitative",
-        "title": "Angle between the update for the old and for the new answers",
+        "title": "Angle between the old and the new update",
         "scale": {"domain": [0, 180], "nice": False},
         "axis": {"values": [0, 30, 60, 90, 120, 150, 180], "labelExpr": _DEGREES, "grid": False},
     }

@@ -45,14 +45,14 @@ def _solve_again(
         model_id=base.id,
         progress=lambda done, total: shop.progress("reading text for second moments", done, total),
     )
-    carried = next_steps(shop.archive, plan.parent, earlier, plan.restraints[: len(earlier)])
+    so_far = next_steps(shop.archive, plan.parent, earlier, plan.restraints[: len(earlier)])
     previous = solved_since_base(shop.archive, plan.parent) + sum_of(earlier)
-    applied_before = applied_since_base(shop.archive, plan.parent) + carried
+    applied_before = applied_since_base(shop.archive, plan.parent) + so_far
 
     def restrain(total: Delta) -> Delta:
         return step_from(shop.archive, base, (previous, applied_before), total, plan.restraints[len(earlier)])
 
-    with applied(model, carried):
+    with applied(model, so_far):
         return solve(
             model,
             tokenizer,

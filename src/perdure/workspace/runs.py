@@ -24,6 +24,7 @@ from perdure.workspace.layer_choice import AskedLayers, LayerChoice
 
 TOKEN_LIMIT = 512
 AUTO = "auto"
+_MANY = 100  # facts from which on a restraint has something to do on SmolLM2-135M, and its strength matters
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,8 @@ class Settings:
     Attributes:
         editor: A registered editor.
         config: Its settings, where they differ from the preset or else the defaults.
-        restraint: A registered restraint, or `auto`: PRUNE, as strong as a measured curve says.
+        restraint: A registered restraint, or `auto`: PRUNE, as strong as a measured curve says. When not given: `auto`
+            where the model will carry 100 facts or more, else `prune`.
         restraint_config: Its settings, where they differ.
         batch_size: Facts solved together.
         texts: Text for second moments; the built-in passages when not given.
@@ -125,7 +127,7 @@ class Settings:
 
     editor: str = "memit"
     config: Mapping[str, Any] = field(default_factory=dict)
-    restraint: str = "prune"
+    restraint: str | None = None
     restraint_config: Mapping[str, Any] = field(default_factory=dict)
     batch_size: int = 100
     texts: Sequence[str] | None = None
@@ -136,8 +138,15 @@ class Settings:
     stop_at_limit: bool = False
 
 
-def plan_edit(parent: str, asked: FactFile, settings: Settings, layers: LayerChoice) -> EditPlan:
+def plan_edit(parent: str, asked: FactFile, settings: Settings, layers: LayerChoice, *, carried: int = 0) -> EditPlan:
     """The plan of an edit, every setting resolved and checked.
+
+    Args:
+        parent: The id of the version to edit.
+        asked: The facts.
+        settings: What the user chose.
+        layers: The layers, as chosen.
+        carried: How many facts of earlier edits the model carries.
 
     Raises:
         UnknownNameError: No such editor, restraint or preset.
@@ -153,13 +162,14 @@ def plan_edit(parent: str, asked: FactFile, settings: Settings, layers: LayerCho
         raise SettingError(
             f"earlier facts are asked again after a number of facts, or 0 for never; given {settings.rescore}"
         )
-    choose = settings.restraint == AUTO
+    named = settings.restraint or _usual_restraint(settings, carried + len(asked.facts))
+    choose = named == AUTO
     if choose and (settings.restraint_config or settings.each_batch):
         raise SettingError(
             "--restraint auto chooses the settings itself, once, at the end; leave out the restraint's settings and "
             "the restraint after each batch, or name a restraint"
         )
-    method, restraint = editors.get(settings.editor), restraints.get("prune" if choose else settings.restraint)
+    method, restraint = editors.get(settings.editor), restraints.get("prune" if choose else named)
     published = preset_settings(settings.preset, method.name) if settings.preset else {}
     return EditPlan(
         parent=parent,
@@ -177,6 +187,10 @@ def plan_edit(parent: str, asked: FactFile, settings: Settings, layers: LayerCho
         rescore=settings.rescore,
         stop_at_limit=settings.stop_at_limit,
     )
+
+
+def _usual_restraint(settings: Settings, facts: int) -> str:
+    return AUTO if facts >= _MANY and not (settings.restraint_config or settings.each_batch) else "prune"
 
 
 def _on_top(below: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

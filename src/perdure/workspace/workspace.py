@@ -14,8 +14,8 @@ from perdure.editing.tracing import TraceConfig
 from perdure.errors import RefusedError, WorkspaceError
 from perdure.governance import Policy, default_policy_text, judge, read_policy
 from perdure.measuring import Report
-from perdure.measuring.traced import TraceMeasures
 from perdure.measuring.sequences import in_force
+from perdure.measuring.traced import TraceMeasures
 from perdure.models import Layout, build
 from perdure.models.loading import outline
 from perdure.progress import Progress, silent
@@ -148,14 +148,15 @@ class Workspace:
             if isinstance(facts, (str, Path))
             else check_facts(facts, skip_bad=skip_bad)
         )
-        return plan_edit(parent.id, asked, settings, choose(self, parent, settings)), asked
+        carried = len(self.facts_in_force(parent))
+        return plan_edit(parent.id, asked, settings, choose(self, parent, settings), carried=carried), asked
 
     def edit(
         self,
         facts: "str | Path | Sequence[Any]",
         *,
         editor: str = "memit",
-        restraint: str = "prune",
+        restraint: str | None = None,
         config: Mapping[str, Any] | None = None,
         preset: str | None = None,
         layers: AskedLayers = None,
@@ -167,7 +168,7 @@ class Workspace:
         Args:
             facts: A file, or rows, or `Fact` objects.
             editor: A registered editor.
-            restraint: A registered restraint of the accumulated update.
+            restraint: A registered restraint, or `auto`; by the number of facts when not given.
             config: The editor's settings, where they differ from the preset or else its defaults.
             preset: The model whose published settings to start from, such as llama-3-8b.
             layers: `traced` (the base is traced first, once), `depth`, or numbers; the editor's own when not given.
