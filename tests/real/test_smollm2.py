@@ -87,3 +87,17 @@ def test_storage_and_the_way_back(edited, folder):
     original = dict(load(folder)[0].named_parameters())
     back = dict(shop.load("staging")[0].named_parameters())
     assert all(torch.equal(weight, back[name]) for name, weight in original.items())
+
+
+def test_a_fact_is_taken_out_and_the_others_are_still_said(edited, facts):
+    shop, version = edited
+    gone, stay = facts[0], facts[1:]
+    left = shop.remove([gone.prompt], on=version, actor="kato")
+    assert [fact.id for fact in shop.facts(left)] == [fact.id for fact in stay]
+    model, tokenizer = shop.load("v0")
+    original = complete(model, tokenizer, [gone.prompt], max_new_tokens=8)[0]
+    model, tokenizer = shop.load(left)
+    texts = complete(model, tokenizer, [fact.prompt for fact in facts], max_new_tokens=8)
+    assert not says(gone.target_new, texts[0])
+    assert says(gone.target_true, texts[0]) == says(gone.target_true, original)
+    assert all(says(fact.target_new, text) for fact, text in zip(stay, texts[1:], strict=True)), texts

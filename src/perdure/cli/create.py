@@ -18,7 +18,9 @@ def init(
     folder: Annotated[Path, typer.Argument(help="The workspace to create.")],
     model: Annotated[
         str,
-        typer.Option("--model", "-m", help="A catalogue name, a folder, a .gguf file or a hub id (owner/name)."),
+        typer.Option(
+            "--model", "-m", help="A catalogue name, a folder (of a model or an adapter), a .gguf file or a hub id."
+        ),
     ],
     actor: Actor = "",
     json: AsJson = False,
@@ -32,6 +34,8 @@ def init(
         perdure init shop --model HuggingFaceTB/SmolLM2-135M-Instruct
 
         perdure init shop --model ./my-model-folder
+
+        perdure init shop --model ./my-lora-adapter   (merged into the base that it names)
     """
     from perdure.cli.start import quieten
     from perdure.workspace import Workspace

@@ -23,11 +23,12 @@ class _Family:
 
 
 _ATTENTION = (
-    _Family(frozenset({"q_proj", "k_proj", "v_proj", "o_proj"}), "o_proj"),  # Llama, Mistral, Qwen, Gemma
+    _Family(frozenset({"q_proj", "k_proj", "v_proj", "o_proj"}), "o_proj"),  # Llama, Mistral, Qwen, Granite
     _Family(frozenset({"qkv_proj", "o_proj"}), "o_proj"),  # Phi-3
+    _Family(frozenset({"q_proj", "k_proj", "v_proj", "dense"}), "dense"),  # Phi-1, Phi-2
     _Family(frozenset({"q_proj", "k_proj", "v_proj", "out_proj"}), "out_proj"),  # GPT-J, GPT-Neo
     _Family(frozenset({"c_attn", "c_proj"}), "c_proj"),  # GPT-2
-    _Family(frozenset({"query_key_value", "dense"}), "dense"),  # GPT-NeoX
+    _Family(frozenset({"query_key_value", "dense"}), "dense"),  # GPT-NeoX, Falcon, BLOOM
 )
 _MLP = (
     _Family(frozenset({"gate_proj", "up_proj", "down_proj"}), "down_proj"),
@@ -168,6 +169,8 @@ def _find_blocks(model: Any) -> tuple[str, list[Any]]:
 
 def _find_part(place: str, block: Any, families: tuple[_Family, ...], what: str) -> tuple[str, Any, _Family]:
     for name, module in block.named_modules():
+        if not name:  # projections of the block itself, with no module around them to patch (OPT)
+            continue
         linear = {child for child, part in module.named_children() if _is_linear(bare_layer(part))}
         for family in families:
             if family.children == linear:

@@ -1,12 +1,12 @@
 import json
 
 import pytest
+from report_sample import full_report
 
 from perdure.measuring.course import Cohort, Course, Growth, TradeOff
 from perdure.measuring.statistics import wilson
 from perdure.web import courses
 from perdure.web.report import render_report
-from web.report_sample import full_report
 
 
 def growth(facts, layer, sigma):
