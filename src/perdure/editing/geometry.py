@@ -66,7 +66,8 @@ def leading_directions(first_ND: Tensor, second_ND: Tensor, count: int, *, steps
     for _ in range(steps):
         block_DK = torch.linalg.qr(_gram_times(parts, block_DK))[0]
     inner_KK = block_DK.T @ _gram_times(parts, block_DK)
-    return block_DK @ torch.linalg.eigh(inner_KK)[1].flip(1)[:, :kept]
+    found_DR: Tensor = block_DK @ torch.linalg.eigh(inner_KK)[1].flip(1)[:, :kept]
+    return found_DR
 
 
 def effective_dimension(first_NR: Tensor, second_NR: Tensor) -> float:
@@ -165,12 +166,14 @@ def histograms(angle_N: Tensor, case_N: Tensor, bins: int = 36) -> dict[str, lis
 
 def _unit(rows_NR: Tensor) -> Tensor:
     """Each row divided by its norm; zero rows stay zero."""
-    return rows_NR / rows_NR.norm(dim=1, keepdim=True).clamp(min=_EPSILON)
+    unit_NR: Tensor = rows_NR / rows_NR.norm(dim=1, keepdim=True).clamp(min=_EPSILON)
+    return unit_NR
 
 
 def _scaled(rows_ND: Tensor) -> Tensor:
     """All rows divided by their joint norm."""
-    return rows_ND / rows_ND.norm().clamp(min=_EPSILON)
+    scaled_ND: Tensor = rows_ND / rows_ND.norm().clamp(min=_EPSILON)
+    return scaled_ND
 
 
 def _relative(importance_N: Tensor) -> Tensor:
@@ -187,6 +190,8 @@ def _directions_by_eigh(parts: list[Tensor], count: int) -> Tensor:
     stacked_MD = torch.cat(parts)
     rows, size = stacked_MD.shape
     if size <= rows:
-        return torch.linalg.eigh(stacked_MD.T @ stacked_MD)[1].flip(1)[:, :count]
+        found_DR: Tensor = torch.linalg.eigh(stacked_MD.T @ stacked_MD)[1].flip(1)[:, :count]
+        return found_DR
     vectors_MM = torch.linalg.eigh(stacked_MD @ stacked_MD.T)[1].flip(1)[:, :count]
-    return torch.linalg.qr(stacked_MD.T @ vectors_MM)[0]
+    basis_DR: Tensor = torch.linalg.qr(stacked_MD.T @ vectors_MM)[0]
+    return basis_DR

@@ -69,14 +69,16 @@ class Neurons:
         if matrix is self.out:
             return change_OI.T
         # Gate and up in one matrix: unit i is row i of each half.
-        return change_OI.unflatten(0, (-1, self.out.d_in)).transpose(0, 1).flatten(1)
+        halves_HNI = change_OI.reshape(-1, self.out.d_in, change_OI.shape[1])
+        return halves_HNI.transpose(0, 1).flatten(1)
 
     def _gather(self, matrix: Projection, part_ND: Tensor) -> Tensor:
         if self.out is None:
             return part_ND
         if matrix is self.out:
             return part_ND.T
-        return part_ND.unflatten(1, (-1, matrix.d_in)).transpose(0, 1).flatten(0, 1)
+        units_NHI = part_ND.reshape(part_ND.shape[0], -1, matrix.d_in)
+        return units_NHI.transpose(0, 1).flatten(0, 1)
 
 
 def neurons_of(layout: Layout, layers: Sequence[int], kind: Kind) -> list[Neurons]:

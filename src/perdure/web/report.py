@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from perdure.measuring.neurons import CASES
 from perdure.measuring.report import Comparison, MatrixMeasures, Report, RippleMeasures
 from perdure.web import charts, courses, neurons, sentences, spectra, traces
 from perdure.web.cases import TEXT_LIMIT, Listing, examples, listing, removed_outcome
@@ -68,7 +69,7 @@ class Judged:
     says: str
     chart: Chart
     rows: Sequence[neurons.NeuronRow]
-    columns: Sequence[str] = neurons.CASES
+    columns: Sequence[str] = CASES
     limit: int = neurons.LIST_LIMIT
 
 
@@ -250,7 +251,7 @@ def _traced(report: Report) -> Traced | None:
 def _neurons(report: Report) -> Judged | None:
     """The angles of the neurons and what became of them; None where the editor judges no neurons."""
     found = report.neurons
-    if found is None or not any(map(found.count, neurons.CASES)):
+    if found is None or not any(map(found.count, CASES)):
         return None
     chart = Chart("chart-neurons", "Angles of the neurons", neurons.words(found), neurons.angles_chart(found))
     return Judged(neurons.summary(found), chart, neurons.rows(found))
