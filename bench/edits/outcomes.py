@@ -15,11 +15,11 @@ from torch import Tensor
 from bench.edits.reading import score_and_predict
 from bench.edits.samples import Questions
 from perdure.content import atomic_path, digest_json, write_atomic
+from perdure.endings import cut, has_ended
 from perdure.measuring import Outcomes, Suite, measure_language, measure_retention
 from perdure.measuring.answers import has_said, says
 from perdure.measuring.retention import FunctionsConfig
 from perdure.models.continuing import continue_rows
-from perdure.models.endings import cut, has_ended
 from perdure.models.tokens import encode
 from perdure.requests import Fact
 

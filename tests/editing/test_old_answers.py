@@ -1,6 +1,6 @@
 from perdure.editing.old_answers import old_answers
+from perdure.endings import cut, first_clause
 from perdure.models import complete
-from perdure.models.endings import cut, first_clause
 from perdure.requests import Fact
 
 KNOWN = Fact(subject="Lyon", prompt="The twin city of Lyon is", target_new="Manila", target_true="Beirut")

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 import tiny as models
+from perdure.endings import first_clause
 from perdure.measuring import Outcomes, build_edit_measures, measure_edits, references_from
 from perdure.models import score_targets
-from perdure.models.endings import first_clause
 from perdure.requests import Fact, Neighbour
 
 KNOWN = Fact(

@@ -1,6 +1,6 @@
 import pytest
 
-from perdure.models.endings import cut, first_clause, has_ended
+from perdure.endings import cut, first_clause, has_ended
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from perdure.endings import cut, first_clause, has_ended
 from perdure.models.continuing import continue_rows
-from perdure.models.endings import cut, first_clause, has_ended
 from perdure.models.tokens import encode
 from perdure.requests import Fact
 

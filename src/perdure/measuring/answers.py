@@ -7,7 +7,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-from perdure.models.endings import CLAUSE_END, FRINGE
+from perdure.endings import CLAUSE_END, FRINGE
 from perdure.requests.wording import fold
 
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from perdure.endings import cut, first_clause, has_ended
 from perdure.measuring.answers import is_exactly, plain, says
 from perdure.measuring.outcomes import EditAnswer
 from perdure.models.continuing import continue_rows
-from perdure.models.endings import cut, first_clause, has_ended
 from perdure.models.scoring import Scores, score_targets
 from perdure.models.tokens import encode
 from perdure.progress import Progress, counting, silent

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
+from perdure.endings import first_clause
 from perdure.errors import RequestError
 from perdure.measuring.answers import plain, says
 from perdure.measuring.compare import compare_hits, preference
 from perdure.measuring.outcomes import EditAnswer, Outcomes
 from perdure.measuring.report import Comparison, RemovalMeasures, RemovedCase
 from perdure.measuring.statistics import share_of
-from perdure.models.endings import first_clause
 from perdure.requests import Fact
 
 

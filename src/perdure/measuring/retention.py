@@ -9,13 +9,13 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from perdure.endings import cut, has_ended
 from perdure.measuring.answers import has_said, normalise, says
 from perdure.measuring.branching import Row, greedy_choices
 from perdure.measuring.outcomes import Answer
 from perdure.measuring.suites import Instruction, Pair, Suite
 from perdure.models import chat_prompt
 from perdure.models.continuing import continue_rows, end_tokens
-from perdure.models.endings import cut, has_ended
 from perdure.models.tokens import encode, encode_pair
 from perdure.progress import Progress, counting, silent
 from perdure.registry import measures

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from perdure.endings import cut, first_clause, has_ended
 from perdure.measuring.answers import gives, plain
 from perdure.measuring.outcomes import RippleAnswer
 from perdure.measuring.ripple_questions import RippleQuestion
 from perdure.models.continuing import continue_rows
-from perdure.models.endings import cut, first_clause, has_ended
 from perdure.models.scoring import Scores, score_targets
 from perdure.models.tokens import encode, join
 from perdure.progress import Progress, counting, silent

@@ -69,7 +69,7 @@ def _solve_again(
 def _commit(shop: "Workspace", plan: RemovalPlan, solved: Sequence[Delta], actor: str) -> Version:
     total = sum_of(solved)
     notes: dict[str, Any] = {
-        "steps": [dict(delta.notes) for delta in solved],
+        "batches": [batch for delta in solved for batch in delta.notes.get("batches", ())],
         "facts": [fact.model_dump(mode="json") for fact in plan.facts],
         "removed": [fact.model_dump(mode="json") for fact in plan.removed],
     }
