@@ -100,7 +100,7 @@ def main() -> None:
     parser.add_argument("--facts", type=int, default=8)
     parser.add_argument("--file", type=Path, default=DEMO_FACTS)
     parser.add_argument("--layer", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=13)
+    parser.add_argument("--steps", type=int, default=20)
     given = parser.parse_args()
     torch.set_num_threads(1)
     model, tokenizer = load(given.model)

@@ -31,8 +31,8 @@ class ValueConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    steps: int = Field(13, ge=1, description="At most this many Adam steps")
-    step: float = Field(0.19, gt=0, description="Adam's learning rate, as a step's length over ‖v0‖")
+    steps: int = Field(20, ge=1, description="At most this many Adam steps")
+    step: float = Field(0.13, gt=0, description="Adam's learning rate, as a step's length over ‖v0‖")
     learning_rate: float | None = Field(None, gt=0, description="Adam's learning rate as such, instead of `step`")
     betas: tuple[float, float] = Field((0.8, 0.99), description="Adam's averages of gradient and squared gradient")
     clamp: float | None = Field(
