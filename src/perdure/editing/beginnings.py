@@ -12,13 +12,11 @@ import torch
 from torch import Tensor
 
 from perdure.models import Layout, capture
+from perdure.models.caching import KeysValues, cache_of, keys_values
 from perdure.models.tokens import pad
 
 if TYPE_CHECKING:
     from perdure.editing.subjects import SubjectRow
-
-KeysValues = tuple[tuple[Tensor, Tensor], ...]
-"""Attention keys and values [B, H, P, E], a pair per block."""
 
 
 @dataclass(frozen=True)
@@ -120,22 +118,3 @@ def _shared(rows: Sequence["SubjectRow"]) -> int:
     limit = min(row.at for row in rows)
     alike = takewhile(lambda column: len(set(column)) == 1, zip(*(row.ids[:limit] for row in rows), strict=True))
     return sum(1 for _ in alike)
-
-
-def cache_of(model: Any, past: KeysValues) -> Any:
-    """A cache of its own for one forward pass, holding these keys and values."""
-    from transformers import DynamicCache
-
-    cache = DynamicCache(config=model.config)
-    for index, (key, value) in enumerate(past):
-        if key.shape[2]:
-            cache.update(key, value, index)
-    return cache
-
-
-def keys_values(cache: Any, columns: int | None = None) -> KeysValues:
-    """What a cache holds, of its first columns or all of them, for the blocks that were run."""
-    filled = (layer for layer in cache.layers if layer.keys is not None and layer.keys.numel())
-    return tuple(
-        (layer.keys[:, :, :columns].contiguous(), layer.values[:, :, :columns].contiguous()) for layer in filled
-    )

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from perdure.editing.corruption import TOKEN_CLASSES, Noise, TracedRow
 from perdure.models import capture, layout_of, patch_output, resume_above, returns_tuple
+from perdure.models.caching import cache_of, first_columns
 from perdure.models.head import head_is_plain, logits_at
 
 # Tokens of one forward pass: a CPU core is busy with few, and short passes repeat fewer of them; a GPU wants many.
@@ -82,7 +83,7 @@ class Tracer:
         blocks, mlps, first = self.layout.blocks, self.layout.mlps, row.first
         noise_SPD = self.noise.of(row, self.layout.d_model).to(self.model.device)
         logits: list[Tensor] = []
-        cache = self._cache()
+        cache = cache_of(self.model, ())
 
         def corrupt(state_BTD: Tensor) -> Tensor:
             noisy_BTD = state_BTD.clone()
@@ -159,20 +160,10 @@ class Tracer:
             for layer in window:
                 clean = partial(put, clean_PD=runs.mlps[layer][start:])
                 stack.enter_context(patch_output(self.layout.mlps[layer], clean))
-            cache = self._cache(runs.past, runs.row.first + start, len(tokens))
+            cache = cache_of(self.model, first_columns(runs.past, runs.row.first + start, len(tokens)))
             logits_BV = self._logits(runs.row.ids, len(row_B), cache)
         log_probability_B = logits_BV[:, runs.row.answer] - logits_BV.logsumexp(1)
         return log_probability_B.double().exp().view(draws, -1).mean(0).cpu()
-
-    def _cache(self, past: tuple[tuple[Tensor, Tensor], ...] = (), length: int = 0, times: int = 1) -> Any:
-        """A cache for one forward pass, holding the first `length` tokens, every row as many times."""
-        from transformers import DynamicCache
-
-        cache = DynamicCache(config=self.model.config)
-        for layer, pair in enumerate(past if length else ()):
-            key, value = (state[:, :, :length].repeat_interleave(times, 0) for state in pair)
-            cache.update(key, value, layer)
-        return cache
 
     def _logits(self, ids: Sequence[int], rows: int, cache: Any) -> Tensor:
         """The logits [B, V] after the last of these tokens, of which the cache may hold the first ones."""

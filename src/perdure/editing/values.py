@@ -18,10 +18,11 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from perdure.editing.beginnings import Beginnings, cache_of, keys_values, read_beginnings
+from perdure.editing.beginnings import Beginnings, read_beginnings
 from perdure.editing.subjects import Contexts, SubjectRow, essence_rows, target_rows
 from perdure.errors import EditError
 from perdure.models import Layout, capture, layout_of, resume_above, returns_tuple
+from perdure.models.caching import cache_of, keys_values
 from perdure.models.head import head_is_plain, logits_at
 from perdure.requests import Fact
 

@@ -6,6 +6,7 @@ from perdure.models.generation import chat_prompt, complete
 from perdure.models.hooks import (
     capture,
     hidden_of,
+    patch_input,
     patch_output,
     resume_above,
     returns_tuple,
@@ -30,6 +31,7 @@ __all__ = [
     "hidden_of",
     "layout_of",
     "load",
+    "patch_input",
     "patch_output",
     "resolve",
     "resume_above",

@@ -41,6 +41,7 @@ def capture(
     inputs: Mapping[Any, Any] | None = None,
     outputs: Mapping[Any, Any] | None = None,
     whole: bool = False,
+    keep: Callable[[Tensor], Tensor] = lambda seen: seen,
 ) -> dict[Any, Tensor]:
     """What modules read (first positional input) or gave (hidden state) during `run()`.
 
@@ -51,6 +52,7 @@ def capture(
         inputs: Modules whose input is wanted, under keys of your choice.
         outputs: Modules whose output is wanted.
         whole: Let the forward pass run to its end.
+        keep: What of each tensor is kept, where not all of it is wanted.
 
     Raises:
         ModelError: A module was never called.
@@ -59,7 +61,7 @@ def capture(
     seen: dict[Any, Tensor] = {}
 
     def note(key: Hashable, value: Any) -> None:
-        seen[key] = hidden_of(value)
+        seen[key] = keep(hidden_of(value))
         if not whole and len(seen) == len(read) + len(given):
             raise _Stop
 
@@ -102,6 +104,16 @@ def returns_tuple(model: Any, block: Any) -> bool:
 def patch_output(module: Any, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
     """While open, `change` replaces the hidden state [B, T, D] that the module returns."""
     hook = module.register_forward_hook(lambda _m, _args, out: _with_hidden(out, change(hidden_of(out))))
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+@contextmanager
+def patch_input(module: Any, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """While open, `change` replaces the first positional input [B, T, D] that the module reads."""
+    hook = module.register_forward_pre_hook(lambda _m, args: (change(hidden_of(args)), *args[1:]))
     try:
         yield
     finally:
