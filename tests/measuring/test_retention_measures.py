@@ -12,7 +12,7 @@ from perdure.measuring.retention import (
     follows,
     measure_functions,
 )
-from perdure.measuring.suites import Instruction, KnownFact, Pair
+from perdure.measuring.suites import Instruction, KnownFact
 from perdure.models import complete
 from perdure.models.continuing import continue_rows
 from perdure.models.tokens import encode, encode_pair

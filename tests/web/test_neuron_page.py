@@ -20,7 +20,7 @@ def test_every_neuron_stands_in_one_bar_of_its_case():
     spec = neurons.angles_chart(found)
     rows = spec["data"]["values"]
     for case in CASES:
-        assert sum(row["count"] for row in rows if row["case"] == neurons.NAMES[case]) == found.count(case)
+        assert sum(row["count"] for row in rows if row["case"] == neurons.names(found)[case]) == found.count(case)
     assert all(row["to"] - row["from"] == 5 and 0 <= row["from"] < row["to"] <= 180 for row in rows)
     domain = spec["layer"][0]["encoding"]["color"]["scale"]
     assert len(domain["domain"]) == len(set(domain["range"])) == 4
@@ -47,6 +47,18 @@ def test_words_say_how_many_were_merged_forgotten_and_left_alone():
     for count in (found.count("acute"), found.count("obtuse"), rest):
         assert f" {count:,} (" in says
     assert "the median lies at 70–75°" in neurons.words(found)
+
+
+def test_acute_neurons_that_were_not_merged_count_as_left_alone():
+    group = sample.group(0).model_copy(update={"merges": False, "shared": 0.4})
+    found = NeuronMeasures(groups=(group,))
+    says, left = neurons.summary(found), 400 - group.count("obtuse")
+    assert f" {left:,} (" in says
+    assert "merged" not in says
+    assert [case for case, _ in neurons.rows(found)[0].moved] == ["obtuse"]
+    assert "acute: left alone" in neurons.angles_chart(found)["layer"][0]["encoding"]["color"]["scale"]["domain"]
+    assert "is taken out of the new one" in page(found).text
+    assert "is taken out of the new one" not in page(sample.neurons()).text
 
 
 def test_the_section_shows_every_layer_and_lists_what_moved():

@@ -31,7 +31,10 @@ from perdure.requests import Fact
 
 
 class GeoEditConfig(TrainingConfig):
-    """Settings of GeoEdit; passes, rate and batch are those of both trainings, which take equally many steps."""
+    """Settings of GeoEdit; passes, rate and batch are those of all its trainings.
+
+    The published form: `forgetting=0.3, acute="merge", width=2.5, learning_steps=0`.
+    """
 
     kind: Literal["geoedit"] = "geoedit"
     layers: tuple[int, ...] | None = Field(
@@ -43,10 +46,22 @@ class GeoEditConfig(TrainingConfig):
     )
     directions: int = Field(16, ge=2, le=256, description="Dimensions that the auto-encoder keeps")
     width: float = Field(
-        2.5, ge=0, description="Standard deviations of unrelated updates within which an angle counts as orthogonal"
+        0.25, ge=0, description="Standard deviations of unrelated updates within which an angle counts as orthogonal"
     )
-    forgetting: float = Field(0.3, ge=0, le=2, description="λ, how much of τ_old is taken away in conflict")
+    forgetting: float | None = Field(
+        None,
+        ge=0,
+        le=2,
+        description="λ, how much of τ_old is taken away in conflict; what both updates share in a layer when not given",
+    )
+    acute: Literal["mask", "merge"] = Field(
+        "mask", description="Neurons that old and new pull the same way: left alone, or given a mean of both updates"
+    )
     least: float = Field(0.01, ge=0, lt=1, description="Updates below this share of the layer's norm are skipped")
+    learning_steps: int = Field(
+        20, ge=0, description="At most this many passes of learning in the neurons that move, once the old is forgotten"
+    )
+    learnt_loss: float = Field(0.5, ge=0, description="That learning ends when the mean loss is below this")
 
 
 @dataclass(frozen=True)
@@ -58,6 +73,15 @@ class _Learnt:
     importance: list[Tensor]
 
 
+@dataclass(frozen=True)
+class _Joined:
+    """What the angles led to: changes of the matrices, each group's neurons that move [N], and what is told of them."""
+
+    changes: dict[str, Tensor]
+    moving: list[Tensor]
+    told: list[dict[str, Any]]
+
+
 @editors.register("geoedit", config=GeoEditConfig, paper="Feng et al., GeoEdit, 2025, arXiv 2502.19953")
 @on_plain_view
 def geoedit(
@@ -67,11 +91,11 @@ def geoedit(
     config: GeoEditConfig | None = None,
     around: Surroundings = Surroundings(),  # noqa: B008 - immutable
 ) -> Delta:
-    """Learns old and new answers apart and joins them neuron by neuron, by the angle between the two updates.
+    """Learns old and new answers apart, then lets each neuron forget, learn or stay, by the angle of its two updates.
 
-    Orthogonal: the neuron stays as it is, bit for bit. Acute: old and new are merged. Obtuse: the old is
-    forgotten, then the new is learnt. An old answer is the fact's `target_true`, or what the model writes itself.
-    The model is left as it was.
+    Orthogonal: the neuron stays as it is, bit for bit. Obtuse: the old is forgotten, then the new is learnt, by more
+    training of these neurons alone. Acute: the neuron stays, or old and new are merged. An old answer is the fact's
+    `target_true`, or what the model writes itself. The model is left as it was.
 
     Raises:
         EditError: The loss became NaN, or no fact has an old answer.
@@ -83,25 +107,19 @@ def geoedit(
     layers = check_layers(chosen.layers or range(len(layout)), layout)
     groups = neurons_of(layout, layers, chosen.neuron)
     new = _learn(model, tokenizer, _new_pairs(facts), groups, chosen, around, stage="learning new answers")
-    passes = {"steps": len(new.losses), "stop_loss": 0.0}
+    again = chosen.model_copy(update={"steps": len(new.losses), "stop_loss": 0.0})
     old_pairs = _old_pairs(model, tokenizer, facts, around)
-    again = chosen.model_copy(update=passes)
     old = _learn(model, tokenizer, old_pairs, groups, again, around, stage="learning old answers")
-    changes: dict[str, Change] = {}
-    judged = []
-    for place, group in enumerate(groups):
-        around.progress("joining old and new", place, len(groups))
-        joined, note = _join(group, old, new, place, chosen)
-        changes |= {name: Change(dense=tensor) for name, tensor in joined.items()}
-        judged.append(note)
-    around.progress("joining old and new", len(groups), len(groups))
+    joined = _join_all(groups, old, new, chosen, around)
+    changes, losses = _learn_on(model, tokenizer, _new_pairs(facts), groups, joined, chosen, around)
     notes = {
         "layers": layers,
         "losses": [round(loss, 6) for loss in new.losses],
         "old_losses": [round(loss, 6) for loss in old.losses],
-        "neurons": judged,
+        "last_losses": [round(loss, 6) for loss in losses],
+        "neurons": joined.told,
     }
-    return Delta(changes, {}, notes).check_finite()
+    return Delta({name: Change(dense=tensor) for name, tensor in changes.items()}, {}, notes).check_finite()
 
 
 def _new_pairs(facts: Sequence[Fact]) -> list[tuple[str, str]]:
@@ -127,42 +145,98 @@ def _learn(
     tokenizer: Any,
     pairs: Sequence[tuple[str, str]],
     groups: Sequence[Neurons],
-    config: TrainingConfig,
+    config: GeoEditConfig,
     around: Surroundings,
     *,
     stage: str,
 ) -> _Learnt:
     names = [matrix.name for group in groups for matrix in group.matrices]
     before = {name: parameter.data for name, parameter in tensors_of(model, names).items()}
-    watch = ImportanceWatch(groups, before.__getitem__)
+    watch = ImportanceWatch(groups, before.__getitem__) if config.acute == "merge" else None
     found = train(model, tokenizer, pairs, names, config, progress=around.progress, stage=stage, observe=watch)
-    return _Learnt(found.deltas, found.losses, [part.score for part in watch.importance])
+    return _Learnt(found.deltas, found.losses, [part.score for part in watch.importance] if watch else [])
+
+
+def _join_all(
+    groups: Sequence[Neurons], old: _Learnt, new: _Learnt, config: GeoEditConfig, around: Surroundings
+) -> _Joined:
+    found = _Joined({}, [], [])
+    for place, group in enumerate(groups):
+        around.progress("angles of neurons", place, len(groups))
+        changes, moving_N, told = _join(group, old, new, place, config)
+        found.changes.update(changes)
+        found.moving.append(moving_N)
+        found.told.append(told)
+    around.progress("angles of neurons", len(groups), len(groups))
+    return found
 
 
 def _join(
     group: Neurons, old: _Learnt, new: _Learnt, place: int, config: GeoEditConfig
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The joined changes of one group's matrices and what is to be said about its neurons; frees both updates."""
+) -> tuple[dict[str, Tensor], Tensor, dict[str, Any]]:
+    """The changes of one group's matrices, its neurons that move [N], and what is told of them; frees both updates."""
     names = [matrix.name for matrix in group.matrices]
     old_ND, new_ND = (group.rows({name: learnt.changes.pop(name) for name in names}) for learnt in (old, new))
-    first_NR, second_NR, explained = _project(old_ND, new_ND, config)
+    shared = geometry.shared_part(old_ND, new_ND) if config.forgetting is None else 0.0
+    own_ND = new_ND - shared * old_ND if shared else new_ND
+    first_NR, second_NR, explained = _project(old_ND, own_ND, config)
     angle_N = geometry.angles(first_NR, second_NR)
     dimension = geometry.effective_dimension(first_NR, second_NR)
     margin = geometry.noise_margin(dimension, config.width)
-    case_N = geometry.classify(angle_N, margin, geometry.negligible(old_ND, new_ND, config.least))
-    share_N = geometry.old_share(old.importance[place], new.importance[place])
-    joined_ND = geometry.fuse(old_ND, new_ND, case_N, share_N, config.forgetting)
-    note = {
+    case_N = geometry.classify(angle_N, margin, geometry.negligible(old_ND, own_ND, config.least))
+    share_N = geometry.old_share(old.importance[place], new.importance[place]) if config.acute == "merge" else None
+    joined_ND = geometry.fuse(
+        old_ND, new_ND, case_N, share_N, shared if config.forgetting is None else config.forgetting
+    )
+    told = {
         "layer": group.layer,
         "matrix": None if group.out else group.matrices[0].name,
         "low": round(90 - margin, 2),
         "high": round(90 + margin, 2),
         "dimension": round(dimension, 2),
         "explained": round(explained, 4),
+        "shared": round(shared, 4),
+        "merges": config.acute == "merge",
         "angles": geometry.histograms(angle_N, case_N),
         "cases": geometry.ranges(case_N),
     }
-    return group.matrices_of(joined_ND), note
+    moving_N = (case_N == geometry.Case.OBTUSE) | ((case_N == geometry.Case.ACUTE) & (config.acute == "merge"))
+    return group.matrices_of(joined_ND), moving_N, told
+
+
+def _learn_on(
+    model: Any,
+    tokenizer: Any,
+    pairs: Sequence[tuple[str, str]],
+    groups: Sequence[Neurons],
+    joined: _Joined,
+    config: GeoEditConfig,
+    around: Surroundings,
+) -> tuple[dict[str, Tensor], list[float]]:
+    """The changes after more training in the neurons that move, and its losses; all others stay, bit for bit."""
+    if not config.learning_steps or not any(bool(moving_N.any()) for moving_N in joined.moving):
+        return joined.changes, []
+    owners = {matrix.name: place for place, group in enumerate(groups) for matrix in group.matrices}
+    weights = tensors_of(model, list(owners))
+    start = {name: weights[name].detach().float().cpu() + joined.changes.pop(name) for name in owners}
+
+    def stay(name: str, now: Tensor, before: Tensor) -> Tensor:
+        place = owners[name]
+        return torch.where(groups[place].places(name, joined.moving[place]).to(now.device), now, before)
+
+    passes = {"steps": config.learning_steps, "stop_loss": config.learnt_loss}
+    found = train(
+        model,
+        tokenizer,
+        pairs,
+        list(owners),
+        config.model_copy(update=passes),
+        progress=around.progress,
+        stage="learning once the old is forgotten",
+        start=start,
+        after_step=stay,
+    )
+    return found.deltas, found.losses
 
 
 def _project(old_ND: Tensor, new_ND: Tensor, config: GeoEditConfig) -> tuple[Tensor, Tensor, float]:

@@ -118,22 +118,34 @@ def classify(angle_N: Tensor, margin: float, skipped_N: Tensor) -> Tensor:
     return case_N
 
 
-def fuse(old_ND: Tensor, new_ND: Tensor, case_N: Tensor, old_share_N: Tensor, forget: float) -> Tensor:
-    """One update [N, D] from both: acute w τ_old + (1 − w) τ_new, obtuse −λ τ_old + τ_new, else exact zeros.
+def fuse(old_ND: Tensor, new_ND: Tensor, case_N: Tensor, old_share_N: Tensor | None, forget: float) -> Tensor:
+    """One update [N, D] from both: obtuse −λ τ_old + τ_new, acute w τ_old + (1 − w) τ_new, else exact zeros.
 
     Args:
         old_ND: τ_old, the update that the old answers ask for.
         new_ND: τ_new, the update that the new answers ask for.
         case_N: Codes of `Case`.
-        old_share_N: w of each neuron, from 0 to 1 (`old_share`).
+        old_share_N: w of each neuron, from 0 to 1 (`old_share`); acute neurons become exact zeros without it.
         forget: λ, how much of τ_old is taken away in conflict.
     """
     fused_ND = torch.zeros_like(new_ND)
     acute_N, obtuse_N = case_N == Case.ACUTE, case_N == Case.OBTUSE
-    share_A1 = old_share_N[acute_N, None].to(new_ND.dtype)
-    fused_ND[acute_N] = share_A1 * old_ND[acute_N] + (1 - share_A1) * new_ND[acute_N]
+    if old_share_N is not None:
+        share_A1 = old_share_N[acute_N, None].to(new_ND.dtype)
+        fused_ND[acute_N] = share_A1 * old_ND[acute_N] + (1 - share_A1) * new_ND[acute_N]
     fused_ND[obtuse_N] = new_ND[obtuse_N] - forget * old_ND[obtuse_N]
     return fused_ND
+
+
+def shared_part(old_ND: Tensor, new_ND: Tensor) -> float:
+    """β, how much of τ_old lies in τ_new over all neurons together: <τ_old, τ_new> / ‖τ_old‖², at least 0.
+
+    Both trainings teach to answer at all, in this form, after these prompts; what is left of τ_new, τ_new − β τ_old,
+    is what tells the new answer from the old one. 0 where τ_old is zero.
+    """
+    wide_ND = old_ND.double()
+    square = float(wide_ND.square().sum())
+    return max(0.0, float((wide_ND * new_ND.double()).sum()) / square) if square > 0 else 0.0
 
 
 def old_share(old_importance_N: Tensor, new_importance_N: Tensor) -> Tensor:

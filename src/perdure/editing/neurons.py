@@ -62,6 +62,12 @@ class Neurons:
         matrix = next(part for part in self.matrices if part.name == name)
         return self._spread(matrix, change.T if matrix.transposed else change).sum(1)
 
+    def places(self, name: str, chosen_N: Tensor) -> Tensor:
+        """Which numbers of one matrix, as it is stored, belong to the chosen neurons: bool, one row or column wide."""
+        matrix = next(part for part in self.matrices if part.name == name)
+        found = chosen_N[None, :] if self.out is matrix else chosen_N.repeat(matrix.d_out // len(chosen_N))[:, None]
+        return found.T if matrix.transposed else found
+
     def _spread(self, matrix: Projection, change_OI: Tensor) -> Tensor:
         """What belongs to each neuron: a column where the units are read, a row (or several) where they are made."""
         if self.out is None:

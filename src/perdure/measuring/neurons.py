@@ -21,6 +21,8 @@ class NeuronGroup(Data):
     high: float = Field(description="Degrees; above it an angle is obtuse")
     dimension: float = Field(description="How many dimensions unrelated updates live in")
     explained: float = Field(description="Share of the squared norm of both updates that the projection holds")
+    shared: float = Field(0.0, description="How much of the old update was taken out of the new one before the angles")
+    merges: bool = Field(True, description="Whether acute neurons were given a mean of both updates, or left alone")
     angles: dict[str, tuple[int, ...]] = Field(description="From each case to its neurons in equal bins of 0° to 180°")
     cases: dict[str, str] = Field(description='From each case to its neurons as ranges, such as "0-3,7,9-12"')
 
@@ -41,6 +43,11 @@ class NeuronMeasures(Data):
     def count(self, case: str) -> int:
         """How many neurons are of this case, over all groups."""
         return sum(group.count(case) for group in self.groups)
+
+    @property
+    def merges(self) -> bool:
+        """Whether acute neurons were merged anywhere."""
+        return any(group.merges for group in self.groups)
 
     def histogram(self, case: str) -> list[int]:
         """The neurons of this case by angle, over all groups."""

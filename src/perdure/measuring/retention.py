@@ -13,12 +13,13 @@ from perdure.endings import cut, has_ended
 from perdure.measuring.answers import has_said, normalise, says
 from perdure.measuring.branching import Row, greedy_choices
 from perdure.measuring.outcomes import Answer
-from perdure.measuring.suites import Instruction, Pair, Suite
+from perdure.measuring.suites import Instruction, Suite
 from perdure.models import chat_prompt
 from perdure.models.continuing import continue_rows, end_tokens
 from perdure.models.tokens import encode, encode_pair
 from perdure.progress import Progress, counting, silent
 from perdure.registry import measures
+from perdure.requests.functions import Pair
 
 Parts = dict[str, tuple[Answer, ...]]
 

@@ -16,29 +16,22 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from perdure.content import digest_bytes, digest_json
 from perdure.errors import RequestError
+from perdure.requests.functions import Line, Pair
 
 _FORMAT = 1  # of how a suite is asked and judged; outcomes of another format do not compare
 _Text = Annotated[str, Field(pattern=r"\S", max_length=100_000)]
-_Line = Annotated[str, Field(pattern=r"^[^\n]*\S[^\n]*$", max_length=2000)]
 
 
 class _Row(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Pair(_Row):
-    """One example of an in-context function."""
-
-    input: _Line
-    output: _Line
-
-
 class KnownFact(_Row):
     """A fact of the world that many models know."""
 
-    subject: _Line
+    subject: Line
     prompt: _Text
-    answer: _Line
+    answer: Line
     paraphrases: tuple[_Text, ...] = ()
     topic: str = ""
 
@@ -47,7 +40,7 @@ class Instruction(_Row):
     """A plain instruction and the replies that count as right."""
 
     instruction: _Text
-    answers: tuple[_Line, ...] = Field(min_length=1)
+    answers: tuple[Line, ...] = Field(min_length=1)
     match: Literal["exact", "contains"] = "contains"
     topic: str = ""
 

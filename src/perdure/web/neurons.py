@@ -8,7 +8,7 @@ from perdure.web import figures
 from perdure.web.charts import ACCENT, INK, SAME, WORSE, Spec, colours, look
 
 NAMES: Mapping[str, str] = {
-    MERGED: "acute: merged",
+    MERGED: "acute: left alone",
     KEPT: "orthogonal: left alone",
     CONFLICT: "obtuse: old forgotten, new learnt",
     SKIPPED: "hardly moved: left alone",
@@ -30,6 +30,11 @@ class NeuronRow:
     moved: Sequence[tuple[str, str]]
 
 
+def names(given: NeuronMeasures) -> Mapping[str, str]:
+    """What each case is called, with what was done about it."""
+    return {**NAMES, MERGED: "acute: merged"} if given.merges else NAMES
+
+
 def rows(given: NeuronMeasures) -> list[NeuronRow]:
     """Every group, in order; batches are named where there are several."""
     several = len({group.batch for group in given.groups}) > 1
@@ -38,7 +43,8 @@ def rows(given: NeuronMeasures) -> list[NeuronRow]:
 
 def _row(group: NeuronGroup, *, several: bool) -> NeuronRow:
     name = group.matrix or f"layer {group.layer}"
-    moved = [(case, group.cases[case].replace(",", ", ")) for case in (MERGED, CONFLICT) if group.cases.get(case)]
+    moving = (MERGED, CONFLICT) if group.merges else (CONFLICT,)
+    moved = [(case, group.cases[case].replace(",", ", ")) for case in moving if group.cases.get(case)]
     counts = [group.count(case) for case in CASES]
     return NeuronRow(f"batch {group.batch}, {name}" if several else name, group, counts, moved)
 
@@ -46,11 +52,11 @@ def _row(group: NeuronGroup, *, several: bool) -> NeuronRow:
 def summary(given: NeuronMeasures) -> str:
     """What became of the neurons, in plain words."""
     total = sum(given.count(case) for case in CASES)
-    merged, conflict = given.count(MERGED), given.count(CONFLICT)
+    merged, conflict = given.count(MERGED) if given.merges else 0, given.count(CONFLICT)
+    joined = f"{_part(merged, total)} were merged, because both pull them the same way; " if given.merges else ""
     return (
-        f"Of {figures.counted(total, 'neuron')}, {_part(merged, total)} were merged, because the old and the new "
-        f"answers pull them the same way; in {_part(conflict, total)} the two are in conflict, so the old was "
-        "forgotten before the new was learnt; "
+        f"Of {figures.counted(total, 'neuron')}, {_part(conflict, total)} are where the old and the new answers are in "
+        f"conflict: there the old was forgotten before the new was learnt; {joined}"
         f"{_part(total - merged - conflict, total)} stay as they were, bit for bit."
     )
 
@@ -62,8 +68,8 @@ def _part(count: int, total: int) -> str:
 def angles_chart(given: NeuronMeasures) -> Spec:
     """A histogram of the angles over all layers, each bar divided by what was done with its neurons."""
     cases = [case for case in CASES if given.count(case)]
-    rows = [row for case in cases for row in _bars(given.histogram(case), case)]
-    names = [NAMES[case] for case in cases]
+    called = names(given)
+    rows = [row for case in cases for row in _bars(given.histogram(case), case, called[case])]
     legend = {"symbolType": "square", "symbolSize": 110, "symbolStrokeWidth": 0, "columns": 1, "labelLimit": 400}
     return {
         "description": words(given),
@@ -84,7 +90,9 @@ def angles_chart(given: NeuronMeasures) -> Spec:
                         "axis": {"tickCount": 4, "format": "~s"},
                     },
                     "order": {"field": "order", "type": "quantitative"},
-                    "color": colours("case", names, [_SHADES[case] for case in cases], legend),
+                    "color": colours(
+                        "case", [called[case] for case in cases], [_SHADES[case] for case in cases], legend
+                    ),
                     "tooltip": {"field": "figures", "type": "nominal"},
                 },
             },
@@ -115,16 +123,16 @@ def _filled(given: NeuronMeasures, case: str) -> list[int]:
     return given.histogram(case) or [0] * len(next(iter(given.groups[0].angles.values())))
 
 
-def _bars(counts: Sequence[int], case: str) -> list[Spec]:
+def _bars(counts: Sequence[int], case: str, name: str) -> list[Spec]:
     step = 180 / len(counts)
     return [
         {
             "from": place * step,
             "to": (place + 1) * step,
             "count": count,
-            "case": NAMES[case],
+            "case": name,
             "order": CASES.index(case),
-            "figures": f"{place * step:g}–{(place + 1) * step:g}°, {NAMES[case]}: {figures.counted(count, 'neuron')}",
+            "figures": f"{place * step:g}–{(place + 1) * step:g}°, {name}: {figures.counted(count, 'neuron')}",
         }
         for place, count in enumerate(counts)
         if count

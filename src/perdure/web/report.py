@@ -69,6 +69,7 @@ class Judged:
     says: str
     chart: Chart
     rows: Sequence[neurons.NeuronRow]
+    shares: bool
     columns: Sequence[str] = CASES
     limit: int = neurons.LIST_LIMIT
 
@@ -254,7 +255,8 @@ def _neurons(report: Report) -> Judged | None:
     if found is None or not any(map(found.count, CASES)):
         return None
     chart = Chart("chart-neurons", "Angles of the neurons", neurons.words(found), neurons.angles_chart(found))
-    return Judged(neurons.summary(found), chart, neurons.rows(found))
+    shares = any(group.shared for group in found.groups)
+    return Judged(neurons.summary(found), chart, neurons.rows(found), shares=shares)
 
 
 def _spectra(matrices: Sequence[MatrixMeasures]) -> list[Chart]:
