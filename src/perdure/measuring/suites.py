@@ -52,7 +52,7 @@ class HeldOut(_Row):
     topic: str = ""
 
 
-_R = TypeVar("_R", bound=_Row)
+_R = TypeVar("_R", bound=BaseModel)
 
 
 @dataclass(frozen=True)

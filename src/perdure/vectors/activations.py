@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from perdure.models import Layout, capture, layout_of
-from perdure.models.head import logits_at
+from perdure.models.head import head_is_plain, logits_at
 from perdure.models.tokens import batches
 from perdure.progress import Progress, silent
 from perdure.vectors.last_token import Scored
@@ -45,6 +45,7 @@ def mean_activations(
     of them (teacher-forced), is the most probable one.
     """
     layout, right = layout_of(model), [False] * len(prompts)
+    head_is_plain(model)  # looked at once, before anything is watched
     total_LI = torch.zeros(len(layout), layout.attention_out[0].d_in, dtype=torch.float64)
     tokens = _CPU_TOKENS if model.device.type == "cpu" else _GPU_TOKENS
     done = 0
@@ -59,7 +60,7 @@ def mean_activations(
         done += len(chosen)
     progress("activations of heads", len(prompts), len(prompts))
     mean_LI = total_LI / max(1, sum(right))
-    return Activations(mean_LI.float().unflatten(1, (layout.heads, layout.head_dim)), tuple(right))
+    return Activations(mean_LI.float().reshape(len(layout), layout.heads, layout.head_dim), tuple(right))
 
 
 def _read(
@@ -81,14 +82,14 @@ def _read(
         keep=lambda read_BTI: read_BTI[rows_B, last_B],
     )
     wanted = [token for prompt, count in zip(prompts, lengths, strict=True) for token in prompt.answer[:count]]
-    hit_N = (logits[0].argmax(1).cpu() == torch.tensor(wanted)).split(lengths)
+    hit_N = torch.split(logits[0].argmax(1).cpu() == torch.tensor(wanted), lengths)
     heads_LBI = torch.stack([seen[layer] for layer in range(len(layout))]).float().cpu()
     return [bool(hits.all()) for hits in hit_N], heads_LBI
 
 
 def head_outputs(layout: Layout, layer: int, heads_HK: Tensor) -> Tensor:
     """What each head of a layer writes into the hidden state, [H, D] float64: W_O[:, h] h, without any bias."""
-    weight_DHK = layout.attention_out[layer].matrix.double().unflatten(1, (layout.heads, layout.head_dim))
+    weight_DHK = layout.attention_out[layer].matrix.double().reshape(layout.d_model, layout.heads, layout.head_dim)
     return torch.einsum("dhk,hk->hd", weight_DHK, heads_HK.to(weight_DHK))
 
 

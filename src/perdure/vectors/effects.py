@@ -42,13 +42,25 @@ def indirect_effects(
             have their attribution instead. All heads are run when not given.
         progress: Told how many prompts are done.
     """
-    if prefilter is not None and prefilter < 1:
-        raise SettingError(f"prefilter is {prefilter}; at least 1 head is run, or all without it")
-    mean_LHK = mean_LHK.to(model.device)
     runs = []
     for place, prompt in enumerate(prompts):
         progress("prompts read", place, len(prompts))
         runs.append(LastToken(model, prompt))
+    return effects_of(runs, mean_LHK, scored=scored, prefilter=prefilter, progress=progress)
+
+
+def effects_of(
+    runs: Sequence[LastToken],
+    mean_LHK: Tensor,
+    *,
+    scored: Scored = "first",
+    prefilter: int | None = None,
+    progress: Progress = silent,
+) -> Tensor:
+    """As `indirect_effects`, on prompts that were read already."""
+    if prefilter is not None and prefilter < 1:
+        raise SettingError(f"prefilter is {prefilter}; at least 1 head is run, or all without it")
+    mean_LHK = mean_LHK.to(runs[0].head_LHK.device)
     if prefilter is None or prefilter >= mean_LHK.shape[:2].numel():
         chosen, effect_BLH = _all(mean_LHK), torch.zeros(len(runs), *mean_LHK.shape[:2], dtype=torch.float64)
     else:

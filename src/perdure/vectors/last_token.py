@@ -71,21 +71,36 @@ class LastToken:
         seen, logits_NV = self._look()
         self._block_LND = torch.stack([seen["block", layer] for layer in range(len(self._layout))])
         read_LI = torch.stack([seen["heads", layer] for layer in range(len(self._layout))])
-        self.head_LHK = read_LI.unflatten(1, (self._layout.heads, self._layout.head_dim))
+        self.head_LHK = read_LI.reshape(len(read_LI), self._layout.heads, self._layout.head_dim)
         self.log_prob_N = _answered(logits_NV[None], prompt.answer)[0]
         self.chosen_N = logits_NV.argmax(1)
 
-    @torch.no_grad()
+    def is_right(self, scored: Scored) -> bool:
+        """Whether the answer's first token, or each of them, is the most probable one without any intervention."""
+        count = 1 if scored == "first" else len(self._prompt.answer)
+        return self.chosen_N[:count].tolist() == list(self._prompt.answer[:count])
+
     def log_probs(self, patches: Sequence[Patch]) -> Tensor:
-        """Log-probability of each answer token under each intervention, alone: [R, N]."""
-        found: dict[int, Tensor] = {}
+        """Log-probability of each answer token under each intervention, alone: [R, N], on the CPU."""
+        answer = self._prompt.answer
+        return self._each(patches, lambda logits_RNV: _answered(logits_RNV, answer))
+
+    def choices(self, patches: Sequence[Patch]) -> list[int]:
+        """The most probable first token of the answer under each intervention, alone."""
+        chosen_R: list[int] = self._each(patches, lambda logits_RNV: logits_RNV[:, 0].argmax(1)).tolist()
+        return chosen_R
+
+    @torch.no_grad()
+    def _each(self, patches: Sequence[Patch], take: Callable[[Tensor], Tensor]) -> Tensor:
+        """What is taken of the logits [R, N, V] of every intervention, in their order."""
         order = sorted(range(len(patches)), key=lambda row: patches[row].layer)
         size = _CPU_ROWS if self._model.device.type == "cpu" else _GPU_ROWS
-        for start in range(0, len(order), size):
-            chosen = order[start : start + size]
-            log_prob_RN = self._run([patches[row] for row in chosen])
-            found |= dict(zip(chosen, log_prob_RN, strict=True))
-        return torch.stack([found[row] for row in range(len(patches))])
+        parts = [
+            take(self._run([patches[row] for row in order[start : start + size]])).cpu()
+            for start in range(0, len(order), size)
+        ]
+        back = torch.tensor(order).argsort()
+        return torch.cat(parts)[back]
 
     def gradient(self, scored: Scored) -> Tensor:
         """How the score changes with each head's activation, to first order: [L, H, K].
@@ -106,7 +121,7 @@ class LastToken:
                     "no gradient reaches the attention heads; switch gradient checkpointing off, or compute exact "
                     f"effects (prefilter off): {error}"
                 ) from error
-        return torch.cat(gradient_L1I).unflatten(1, (self._layout.heads, self._layout.head_dim))
+        return torch.cat(gradient_L1I).reshape(len(probe_L1I), self._layout.heads, self._layout.head_dim)
 
     @torch.no_grad()
     def _read_before(self) -> KeysValues:
@@ -133,7 +148,7 @@ class LastToken:
         return {key: state[0] if key[0] == "heads" else state for key, state in seen.items()}, logits[0]
 
     def _run(self, patches: Sequence[Patch]) -> Tensor:
-        """As `log_probs`, in one pass."""
+        """The logits [R, N, V] under each intervention, in one pass."""
         lowest, rows = min(patch.layer for patch in patches), len(patches)
         with ExitStack() as stack:
             if lowest > 0:
@@ -146,7 +161,7 @@ class LastToken:
                 (key, value) if layer < lowest else (key.expand(rows, -1, -1, -1), value.expand(rows, -1, -1, -1))
                 for layer, (key, value) in enumerate(self._past)
             )
-            return _answered(self._logits(rows, past), self._prompt.answer).cpu()
+            return self._logits(rows, past)
 
     def _install(self, stack: ExitStack, layer: int, patches: Sequence[Patch]) -> None:
         heads = [(row, patch) for row, patch in enumerate(patches) if patch.layer == layer and patch.head is not None]
@@ -171,7 +186,7 @@ class LastToken:
             past_key_values=cache_of(self._model, past),
             use_cache=True,
         )
-        return logits.unflatten(0, (rows, len(ids)))
+        return logits.reshape(rows, len(ids), -1)
 
 
 def _answered(logits_RNV: Tensor, answer: Sequence[int]) -> Tensor:
@@ -182,11 +197,9 @@ def _answered(logits_RNV: Tensor, answer: Sequence[int]) -> Tensor:
 
 
 def _replacing(patches: Sequence[tuple[int, Patch]], layout: Layout) -> Callable[[Tensor], Tensor]:
-    size = layout.head_dim
-
     def change(read_RNI: Tensor) -> Tensor:
         patched_RNI = read_RNI.clone()
-        heads_RNHK = patched_RNI.unflatten(2, (layout.heads, size))
+        heads_RNHK = patched_RNI.view(*read_RNI.shape[:2], layout.heads, layout.head_dim)
         row_R = torch.tensor([row for row, _ in patches], device=read_RNI.device)
         head_R = torch.tensor([patch.head for _, patch in patches], device=read_RNI.device)
         heads_RNHK[row_R, 0, head_R] = torch.stack([patch.value for _, patch in patches]).to(read_RNI)
