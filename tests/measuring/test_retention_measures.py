@@ -17,6 +17,7 @@ from perdure.models import complete
 from perdure.models.continuing import continue_rows
 from perdure.models.tokens import encode, encode_pair
 from perdure.registry import measures
+from perdure.requests.functions import Pair
 
 PAIRS = tuple(Pair(input=word, output=word[:2]) for word in ("abc", "bcde", "cd", "defg", "ef", "fgh"))
 SUITE = Suite(
