@@ -13,6 +13,7 @@ from perdure.measuring.neurons import NeuronMeasures
 from perdure.measuring.shares import Data as _Data
 from perdure.measuring.shares import Difference as Difference  # noqa: PLC0414 - part of the report for its readers
 from perdure.measuring.shares import Share as Share  # noqa: PLC0414
+from perdure.measuring.skills import SkillMeasures
 from perdure.measuring.traced import TraceMeasures
 
 
@@ -309,6 +310,7 @@ class Report(_Data):
     course: Course | None = Field(None, description="The edit batch by batch, and all earlier facts by age")
     neurons: NeuronMeasures | None = Field(None, description="Each neuron's case, where the editor judges neurons")
     trace: TraceMeasures | None = Field(None, description="Where the base carries known facts, when it was traced")
+    skills: SkillMeasures | None = Field(None, description="What became of skills, when two versions were compared")
     harness: tuple[Comparison, ...] = Field((), description="lm-eval tasks, when asked for")
     verdicts: tuple[Verdict, ...] = ()
     verdict: str = Field("inconclusive", description="pass, fail or inconclusive, over all gates")

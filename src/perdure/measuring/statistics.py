@@ -11,7 +11,7 @@ from functools import lru_cache
 from statistics import NormalDist
 
 from perdure.errors import SettingError
-from perdure.measuring.report import Difference, Share
+from perdure.measuring.shares import Difference, Share
 
 _LEVEL = 0.95
 _Z = NormalDist().inv_cdf((1 + _LEVEL) / 2)

@@ -6,7 +6,8 @@ from typing import Any
 
 from perdure.measuring.neurons import CASES
 from perdure.measuring.report import Comparison, MatrixMeasures, Report, RippleMeasures
-from perdure.web import charts, courses, neurons, sentences, spectra, traces
+from perdure.measuring.skills import Skill, SkillMeasures
+from perdure.web import charts, courses, figures, neurons, sentences, skills, spectra, traces
 from perdure.web.cases import TEXT_LIMIT, Listing, examples, listing, removed_outcome
 from perdure.web.headline import headline
 from perdure.web.page import render
@@ -75,6 +76,20 @@ class Judged:
 
 
 @dataclass(frozen=True)
+class Skilled:
+    """What the section on skills shows: the table, the map of the heads, and what cannot be told."""
+
+    says: str
+    measures: SkillMeasures
+    shots: str
+    rows: Sequence[skills.SkillRow]
+    left_out: int
+    map: Chart | None
+    layers: Sequence[skills.LayerRow]
+    untold: Sequence[Skill]
+
+
+@dataclass(frozen=True)
 class AskedFact:
     """One fact that was asked for; `old` is what was true before, where it is known."""
 
@@ -110,6 +125,7 @@ def render_report(report: Report) -> str:
         traced=_traced(report),
         coursed=_coursed(report),
         neurons=_neurons(report),
+        skills=_skilled(report.skills) if report.skills else None,
         environment=flatten(report.environment),
         ways=sentences.ways_of_judging(_every_comparison(report)),
         teacher_forced=TEACHER_FORCED,
@@ -257,6 +273,25 @@ def _neurons(report: Report) -> Judged | None:
     chart = Chart("chart-neurons", "Angles of the neurons", neurons.words(found), neurons.angles_chart(found))
     shares = any(group.shared for group in found.groups)
     return Judged(neurons.summary(found), chart, neurons.rows(found), shares=shares)
+
+
+def _skilled(found: SkillMeasures) -> Skilled:
+    rows, silent = skills.told(found), skills.untold(found)
+    layers = skills.layer_rows(found)
+    drawn = None
+    if layers:
+        drawn = Chart("chart-skills", skills.map_title(layers), skills.map_words(layers), skills.heads_chart(layers))
+    shots = found.settings.get("shots")
+    return Skilled(
+        says=skills.summary(found),
+        measures=found,
+        shots=figures.counted(shots, "example") if isinstance(shots, int) else "examples",
+        rows=rows[: skills.SKILL_LIMIT],
+        left_out=max(0, len(rows) - skills.SKILL_LIMIT) + max(0, len(silent) - skills.SKILL_LIMIT),
+        map=drawn,
+        layers=layers,
+        untold=silent[: skills.SKILL_LIMIT],
+    )
 
 
 def _spectra(matrices: Sequence[MatrixMeasures]) -> list[Chart]:

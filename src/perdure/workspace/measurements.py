@@ -40,6 +40,7 @@ from perdure.requests import Fact
 from perdure.workspace.cohorts import course_of
 from perdure.workspace.manifest import library_versions
 from perdure.workspace.records import Version
+from perdure.workspace.skills import known_skills
 from perdure.workspace.tracing import known_trace
 from perdure.workspace.updates import applied_since_base, solved_since_base
 
@@ -91,6 +92,7 @@ def measure_version(
         course=course_of(shop, line, before, after),
         neurons=build_neurons(shop.archive.solved(version).notes),
         trace=known_trace(shop, str(version.manifest.recipe.get("layers", {}).get("trace", ""))),
+        skills=known_skills(shop, version),
         harness=build_harness(before, after),
         storage={"added": storage.added_bytes, "model": storage.model_bytes},
         environment=_environment(before.suite_id),
