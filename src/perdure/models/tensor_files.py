@@ -8,7 +8,7 @@ row-major and little-endian, without gaps. What is written here has the bytes th
 import json
 import os
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -85,7 +85,7 @@ def write_tensors(
     ranks = {dtype: rank for rank, dtype in enumerate(_LAID_OUT)}
     order = sorted(blanks, key=lambda name: (ranks[blanks[name].dtype], name.encode()))
     with path.open("xb") as stream:
-        stream.write(_header([(name, blanks[name]) for name in order], metadata))
+        stream.write(encoded_header([(name, blanks[name]) for name in order], metadata))
         for name in order:
             tensor = read(name)
             if (tensor.dtype, tuple(tensor.shape)) != (blanks[name].dtype, blanks[name].shape):
@@ -96,7 +96,8 @@ def write_tensors(
         os.fsync(stream.fileno())
 
 
-def _header(blanks: list[tuple[str, Blank]], metadata: Mapping[str, str] | None) -> bytes:
+def encoded_header(blanks: Sequence[tuple[str, Blank]], metadata: Mapping[str, str] | None) -> bytes:
+    """The bytes of a file before its tensors, which lie in this order: the header's length and the header."""
     entries: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     start = 0
     for name, blank in blanks:
