@@ -47,7 +47,14 @@ RUNS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "GeoEdit, published rules": (
         "geoedit",
         "learning once the old is forgotten",
-        {"learning_steps": PASSES, "learnt_loss": 0, "forgetting": 0.3, "acute": "merge", "width": 2.5},
+        {
+            "learning_steps": PASSES,
+            "learnt_loss": 0,
+            "forgetting": 0.3,
+            "acute": "merge",
+            "width": 2.5,
+            "rescaled": False,
+        },
     ),
 }
 """From a row to its editor, the stage that is measured after each pass, and its settings."""

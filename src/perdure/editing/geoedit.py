@@ -33,7 +33,7 @@ from perdure.requests import Fact
 class GeoEditConfig(TrainingConfig):
     """Settings of GeoEdit; passes, rate and batch are those of all its trainings.
 
-    The published form: `forgetting=0.3, acute="merge", width=2.5, learning_steps=0`.
+    The published form: `forgetting=0.3, acute="merge", width=2.5, rescaled=False, learning_steps=0`.
     """
 
     kind: Literal["geoedit"] = "geoedit"
@@ -56,6 +56,9 @@ class GeoEditConfig(TrainingConfig):
     )
     acute: Literal["mask", "merge"] = Field(
         "mask", description="Neurons that old and new pull the same way: left alone, or given a mean of both updates"
+    )
+    rescaled: bool = Field(
+        True, description="Make the neurons that move take over what the masked ones would have done (as DARE does)"
     )
     least: float = Field(0.01, ge=0, lt=1, description="Updates below this share of the layer's norm are skipped")
     learning_steps: int = Field(
@@ -188,6 +191,8 @@ def _join(
     joined_ND = geometry.fuse(
         old_ND, new_ND, case_N, share_N, shared if config.forgetting is None else config.forgetting
     )
+    moving_N = (case_N == geometry.Case.OBTUSE) | ((case_N == geometry.Case.ACUTE) & (config.acute == "merge"))
+    gain = geometry.takeover(own_ND, moving_N) if config.rescaled else 1.0
     told = {
         "layer": group.layer,
         "matrix": None if group.out else group.matrices[0].name,
@@ -196,12 +201,12 @@ def _join(
         "dimension": round(dimension, 2),
         "explained": round(explained, 4),
         "shared": round(shared, 4),
+        "gain": round(gain, 4),
         "merges": config.acute == "merge",
         "angles": geometry.histograms(angle_N, case_N),
         "cases": geometry.ranges(case_N),
     }
-    moving_N = (case_N == geometry.Case.OBTUSE) | ((case_N == geometry.Case.ACUTE) & (config.acute == "merge"))
-    return group.matrices_of(joined_ND), moving_N, told
+    return group.matrices_of(gain * joined_ND), moving_N, told
 
 
 def _learn_on(

@@ -148,6 +148,18 @@ def shared_part(old_ND: Tensor, new_ND: Tensor) -> float:
     return max(0.0, float((wide_ND * new_ND.double()).sum()) / square) if square > 0 else 0.0
 
 
+def takeover(update_ND: Tensor, moving_N: Tensor, *, most: float = 4.0) -> float:
+    """By how much the neurons that move are scaled so that they do what all of them would have done: at most `most`.
+
+    ‖τ‖² / ‖τ_moving‖². To first order an update along the gradient lowers the loss by its squared norm; masking a part
+    takes that part away. Yu et al., "Language Models are Super Mario" (DARE), ICML 2024, rescale by 1 / (1 − p) where a
+    share p of numbers is dropped at random, which is the same where all numbers are alike. 1 where nothing moves.
+    """
+    square_N = update_ND.double().square().sum(1)
+    kept, whole = float(square_N[moving_N].sum()), float(square_N.sum())
+    return min(most, whole / kept) if kept > 0 else 1.0
+
+
 def old_share(old_importance_N: Tensor, new_importance_N: Tensor) -> Tensor:
     """s_old / (s_old + s_new) of each neuron [N], each importance first divided by its mean; ½ where both are zero.
 

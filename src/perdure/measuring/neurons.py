@@ -22,6 +22,7 @@ class NeuronGroup(Data):
     dimension: float = Field(description="How many dimensions unrelated updates live in")
     explained: float = Field(description="Share of the squared norm of both updates that the projection holds")
     shared: float = Field(0.0, description="How much of the old update was taken out of the new one before the angles")
+    gain: float = Field(1.0, description="By how much the update of the neurons that moved was scaled")
     merges: bool = Field(True, description="Whether acute neurons were given a mean of both updates, or left alone")
     angles: dict[str, tuple[int, ...]] = Field(description="From each case to its neurons in equal bins of 0° to 180°")
     cases: dict[str, str] = Field(description='From each case to its neurons as ranges, such as "0-3,7,9-12"')

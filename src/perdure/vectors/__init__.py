@@ -6,7 +6,7 @@ from perdure.vectors.effects import attributed, indirect_effects, naive_effects,
 from perdure.vectors.injection import Sweep, answers_with, injected, random_like, sweep
 from perdure.vectors.last_token import LastToken, Patch
 from perdure.vectors.prompts import Prompt, Split, few_shot_prompts, prompt_of, split
-from perdure.vectors.study import Evidence, Judged, Traits, VectorConfig, judge, study, universal_heads, vector_of
+from perdure.vectors.studies import Evidence, Judged, Traits, VectorConfig, judge, study, universal_heads, vector_of
 
 __all__ = [
     "Activations",

@@ -14,7 +14,7 @@ from safetensors.torch import save
 
 from perdure.content import canonical_json, write_atomic
 from perdure.errors import IntegrityError
-from perdure.vectors.study import Evidence, Traits
+from perdure.vectors.studies import Evidence, Traits
 
 _HEADER = "perdure"
 

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from perdure.content import digest_json
 from perdure.models import Layout
-from perdure.vectors.study import Judged
+from perdure.vectors.studies import Judged
 
 _VOLATILE = frozenset({"transformers_version", "torch_dtype", "dtype", "use_cache"})  # and names with a leading _
 

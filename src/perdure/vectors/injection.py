@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from perdure.models import layout_of, patch_output
+from perdure.models.head import logits_at
+from perdure.models.tokens import batches
 from perdure.progress import Progress, silent
 from perdure.vectors.last_token import LastToken, Patch
 from perdure.vectors.prompts import Prompt
@@ -44,6 +46,19 @@ def answers_with(
         found.append(plain + [choice == prompt.answer[0] for choice in run.choices(patches)])
     progress("prompts with vectors", len(prompts), len(prompts))
     return torch.tensor(found, dtype=torch.bool)
+
+
+@torch.no_grad()
+def answered(model: Any, prompts: Sequence[Prompt], *, tokens: int = 2048) -> list[bool]:
+    """Whether the first token of each answer is the most probable one, with whatever the model carries now."""
+    right = [False] * len(prompts)
+    for batch in batches([prompt.ids for prompt in prompts], tokens=tokens, device=model.device):
+        last_B = batch.mask.sum(1) - 1
+        rows_B = torch.arange(len(last_B), device=model.device)
+        chosen = logits_at(model, rows_B, last_B, use_cache=False, **batch.inputs()).argmax(1).tolist()
+        for row, choice in zip(batch.rows, chosen, strict=True):
+            right[row] = choice == prompts[row].answer[0]
+    return right
 
 
 def random_like(vector_D: Tensor, seed: int) -> Tensor:

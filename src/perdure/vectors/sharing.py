@@ -71,7 +71,7 @@ class SharedVector:
     def message(self) -> bytes:
         """What is signed: the header but the signature, and the sha256 of the numbers."""
         header = self.header.model_dump(mode="json", exclude={"signature"})
-        return _CONTEXT + f"{canonical_json(header)}\n{digest_bytes(tensor_bytes(self.vector_D))}".encode()
+        return _CONTEXT + f"{canonical_json(header)}\n{digest_bytes(bytes(tensor_bytes(self.vector_D)))}".encode()
 
     def signed(self, key: Ed25519PrivateKey) -> "SharedVector":
         """The same, signed."""

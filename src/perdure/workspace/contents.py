@@ -3,6 +3,7 @@
 import re
 import sqlite3
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,17 @@ from perdure.workspace.version_delta import write_version_delta
 OWN_FOLDERS = ("objects", "tmp", "quarantine")
 _NUMBER = re.compile(r"v[0-9]+", re.ASCII)
 _PREFIX = re.compile(r"[0-9a-f]{6,64}")
+
+
+@dataclass(frozen=True)
+class Room:
+    """What a version has that its parent does not: tensors, by name, and files such as a config that tells of them."""
+
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+
+_NO_ROOM = Room()
 
 
 class Contents(Base):
@@ -76,7 +88,16 @@ class Contents(Base):
             line.append(known[parent])
         return line[::-1]
 
-    def commit(self, parent: Version, delta: Delta, *, solved: Delta, recipe: Mapping[str, Any], actor: str) -> Version:
+    def commit(
+        self,
+        parent: Version,
+        delta: Delta,
+        *,
+        solved: Delta,
+        recipe: Mapping[str, Any],
+        actor: str,
+        room: Room = _NO_ROOM,
+    ) -> Version:
         """A new version: the parent's weights plus the delta.
 
         If the same edit of the same parent is there already, that version comes back and the ledger says so.
@@ -87,6 +108,7 @@ class Contents(Base):
             solved: What the editor solved before restraint, with its keys; kept as part of the version.
             recipe: How it was made, as JSON: editor, resolved config, facts, seeds, restraint, data hashes.
             actor: Who asks for it.
+            room: Tensors that the parent does not have and the delta may change, and files that make room for them.
 
         Raises:
             SettingError: The delta does not fit the parent, or the recipe is not JSON.
@@ -96,21 +118,22 @@ class Contents(Base):
         actor, recipe = checked_actor(actor), plain_json(recipe)
         parent = self._own(parent)
         before = parent.manifest
-        _check_fits(delta.check_finite(), before, parent.name)
+        _check_fits(delta.check_finite(), before, parent.name, room.tensors)
         with self._writing("commit", actor):
-            records, made = self._store_tensors(parent, delta)
+            records, made = self._store_tensors(parent, delta, room.tensors)
+            files, more = self._store_files(room.files)
             reach(Point.COMMIT_TENSORS_STORED)
             kept = self._store_delta(solved.check_finite())
             reach(Point.COMMIT_SOLVED_STORED)
             manifest = Manifest(
                 tensors={**before.tensors, **records},
-                files=before.files,
+                files={**before.files, **files},
                 parents=(parent.id,),
                 solved=kept.hash,
                 recipe=dict(recipe),
                 libraries=library_versions(),
             )
-            return self._commit_manifest(manifest, [*made, kept], parent, actor)
+            return self._commit_manifest(manifest, [*made, *more, kept], parent, actor)
 
     def _commit_manifest(self, manifest: Manifest, made: list[StoredObject], parent: Version, actor: str) -> Version:
         stored = self._store.put(manifest.to_bytes(), "manifest")
@@ -142,19 +165,26 @@ class Contents(Base):
         action = "create" if parent is None else "commit"
         ledger.append_row(connection, "versions", values, action=action, actor=actor)
 
-    def _store_tensors(self, parent: Version, delta: Delta) -> tuple[dict[str, TensorRecord], list[StoredObject]]:
-        """Store the changed tensors, one in memory at a time; their records and the new objects."""
+    def _store_tensors(
+        self, parent: Version, delta: Delta, added: Mapping[str, Tensor]
+    ) -> tuple[dict[str, TensorRecord], list[StoredObject]]:
+        """Store the changed and the added tensors, one in memory at a time; their records and the new objects."""
         records: dict[str, TensorRecord] = {}
         made: list[StoredObject] = []
-        for name in sorted(delta.changes):
-            old = self.tensors(parent, [name])[name]
-            new = changed(old, delta.changes[name])
+        for name in sorted({*delta.changes, *added}):
+            old = added[name] if name in added else self.tensors(parent, [name])[name]
+            new = changed(old, delta.changes[name]) if name in delta.changes else old
             if not is_finite(new):
                 raise EditError(f"{name}: the change overflows {dtype_name(new.dtype)}; restrain it")
-            record, stored = self._store.put_tensor(new, old, delta.changes[name])
+            reference = (None, None) if name in added else (old, delta.changes[name])
+            record, stored = self._store.put_tensor(new, *reference)
             records[name] = TensorRecord(hash=record, dtype=dtype_name(new.dtype), shape=tuple(new.shape))
             made += [stored] if stored is not None and stored not in made else []
         return records, made
+
+    def _store_files(self, files: Mapping[str, bytes]) -> tuple[dict[str, str], list[StoredObject]]:
+        stored = {name: self._store.put(data, "file") for name, data in files.items()}
+        return {name: kept.hash for name, kept in stored.items()}, list(stored.values())
 
     def _store_delta(self, solved: Delta) -> StoredObject:
         path = self._store.scratch_file()
@@ -297,11 +327,16 @@ def _base_records(checkpoint: Checkpoint, packs: list[Pack]) -> dict[str, Tensor
     }
 
 
-def _check_fits(delta: Delta, manifest: Manifest, parent: str) -> None:
+def _check_fits(delta: Delta, manifest: Manifest, parent: str, added: Mapping[str, Tensor]) -> None:
+    twice = sorted(set(added) & set(manifest.tensors))
+    if twice:
+        raise SettingError(f"{parent} has {twice[0]!r} already; it cannot be added")
+    shapes = {name: record.shape for name, record in manifest.tensors.items()}
+    shapes |= {name: tuple(tensor.shape) for name, tensor in added.items()}
     for name, change in delta.changes.items():
-        if name not in manifest.tensors:
+        if name not in shapes:
             raise SettingError(f"the delta changes {name!r}, which {parent} does not have")
-        shape = manifest.tensors[name].shape
+        shape = shapes[name]
         if tuple(change.shape) != shape:
             raise SettingError(f"the delta's change of {name} has shape {tuple(change.shape)}, not {shape}")
 

@@ -82,11 +82,12 @@ def diff_versions(shop: "Workspace", first: Version, second: Version) -> Diff:
     Nothing is run: measures are shown where both versions were measured before.
     """
     hashes = [{name: record.hash for name, record in version.manifest.tensors.items()} for version in (first, second)]
-    names = sorted(name for name, found in hashes[0].items() if hashes[1].get(name) != found)
+    names = sorted(name for name in hashes[0].keys() | hashes[1] if hashes[0].get(name) != hashes[1].get(name))
     moves = []
     for name in names:
-        before, after = (shop.archive.tensors(version, [name])[name] for version in (first, second))
-        moves.append(_move(name, before, after))
+        before, after = _both(shop, (first, second), name)
+        if not torch.equal(before, after):
+            moves.append(_move(name, before, after))
     reports = _reports_between(shop, first, second)
     followed = [case for report in reports if report.ripple for case in report.ripple.cases]
     old, new = known_outcomes(shop, first), known_outcomes(shop, second)
@@ -95,8 +96,8 @@ def diff_versions(shop: "Workspace", first: Version, second: Version) -> Diff:
     return Diff(
         first=first.name,
         second=second.name,
-        tensors=len(hashes[0]),
-        changed=len(names),
+        tensors=len(hashes[0].keys() | hashes[1]),
+        changed=len(moves),
         matrices=_largest(moves),
         learnt=tuple(_learnt(reports)),
         lost=tuple(_lost(old, new)) if old and new else (),
@@ -105,6 +106,14 @@ def diff_versions(shop: "Workspace", first: Version, second: Version) -> Diff:
         comparisons=(retention.overall, *retention.parts) if retention else (),
         note=f"Not measured: {unmeasured}. Run perdure measure for what was kept." if unmeasured else "",
     )
+
+
+def _both(shop: "Workspace", versions: tuple[Version, Version], name: str) -> "tuple[Tensor, Tensor]":
+    """A tensor in both versions; what only one of them has, the bias that carries a vector, is zero in the other."""
+    had = [name in version.manifest.tensors for version in versions]
+    found = [shop.archive.tensors(version, [name])[name] for version, has in zip(versions, had, strict=True) if has]
+    zero = torch.zeros_like(found[0])
+    return (found[0] if had[0] else zero), (found[-1] if had[1] else zero)
 
 
 def diff_checkpoints(first: str, second: str) -> Diff:

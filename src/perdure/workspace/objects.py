@@ -178,25 +178,30 @@ class ObjectStore:
         self._place(path, self.path(name))
         return StoredObject(name, kind, size, name)
 
-    def put_tensor(self, new: Tensor, reference: Tensor, change: Change) -> tuple[str, StoredObject | None]:
-        """Store a changed tensor and read it back; its hash, and the object unless it was there already.
+    def put_tensor(
+        self, new: Tensor, reference: Tensor | None, change: Change | None
+    ) -> tuple[str, StoredObject | None]:
+        """Store a tensor and read it back; its hash, and the object unless it was there already.
 
         Args:
-            new: `changed(reference, change)`.
-            reference: The stored tensor that it was made from.
+            new: The tensor; `changed(reference, change)` where there is a reference.
+            reference: The stored tensor that it was made from; None for one that is new.
             change: What was added.
 
         Raises:
             IntegrityError: What was written reads back differently, twice.
         """
-        name, parent = digest_tensor(new), digest_tensor(reference)
+        name = digest_tensor(new)
         known = self.listed(name) or self.packed(name)
         if known and self._reads(name):
             return name, None
-        depth = self._depth(parent) + 1
+        parent = None if reference is None else digest_tensor(reference)
+        depth = 0 if parent is None else self._depth(parent) + 1
         # A damaged object is healed by a full copy: others may lean on it, so it leans on nothing.
         alone = known is not None or depth > DEEPEST
-        tries = [] if alone else [encodings.encode(new, reference, change)]
+        tries = []
+        if reference is not None and change is not None and not alone:
+            tries.append(encodings.encode(new, reference, change))
         for encoded in [*tries, encodings.encode_full(new)]:
             place = (parent, depth) if encoded.needs_reference else (None, 0)
             made = self._write_tensor(new, name, encoded, place)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from perdure.deltas.exported import BaseTensor, TensorChange, write_exported
 from perdure.deltas.exported import Contents as Header
+from perdure.errors import SettingError
 from perdure.models.tensor_files import Blank
 from perdure.workspace.encodings import DTYPES
 from perdure.workspace.manifest import TensorRecord
@@ -36,8 +37,15 @@ def write_version_delta(store: ObjectStore, version: Version, base: Version, pat
 
     Raises:
         IntegrityError: Something stored is damaged.
+        SettingError: The version has tensors that the base does not have.
     """
     before, after = base.manifest.tensors, version.manifest.tensors
+    added = sorted(set(after) - set(before))
+    if added:
+        raise SettingError(
+            f"{version.name} has {len(added)} tensors that {base.name} lacks, such as {added[0]}: a vector was put "
+            "into its weights. Export it as a folder instead"
+        )
     ways = {name: _way(store, after[name], before[name]) for name in sorted(after) if after[name] != before[name]}
     header = Header(
         base={name: BaseTensor(**record.model_dump()) for name, record in before.items()},

@@ -15,11 +15,15 @@ from perdure.errors import RefusedError, WorkspaceError
 from perdure.governance import Policy, default_policy_text, judge, read_policy
 from perdure.measuring import Report
 from perdure.measuring.sequences import in_force
+from perdure.measuring.skill_comparison import built_in_functions
+from perdure.measuring.skills import SkillMeasures
 from perdure.measuring.traced import TraceMeasures
 from perdure.models import Layout, build
 from perdure.models.loading import outline
 from perdure.progress import Progress, silent
 from perdure.requests import Fact, FactFile, check_facts, read_facts
+from perdure.requests.functions import Function
+from perdure.vectors import VectorConfig
 from perdure.workspace.archive import Archive
 from perdure.workspace.bases import base_checkpoint
 from perdure.workspace.edits import carry_out
@@ -27,8 +31,10 @@ from perdure.workspace.layer_choice import AskedLayers, choose
 from perdure.workspace.measurements import measure_version
 from perdure.workspace.rebuilding import rebuild
 from perdure.workspace.records import Version
+from perdure.workspace.recovering import Way, recover
 from perdure.workspace.removing import RemovalPlan, plan_removal
 from perdure.workspace.runs import EditPlan, Settings, plan_edit
+from perdure.workspace.skills import compare_versions
 from perdure.workspace.tracing import ensure_trace, read_traced, trace_base
 
 _POLICY = "policy.toml"
@@ -279,6 +285,57 @@ class Workspace:
         """
         rows = read_traced(Path(facts)) if isinstance(facts, (str, Path)) else facts
         return trace_base(self, rows, config or TraceConfig())
+
+    def recover(
+        self,
+        ref: "str | Version",
+        function: Function,
+        *,
+        way: Way = "add",
+        source: "str | Version" = "v0",
+        others: Sequence[Function] = (),
+        config: VectorConfig | None = None,
+        actor: str = "",
+    ) -> Version:
+        """A candidate that brings a skill back without training: a vector in its weights.
+
+        Args:
+            ref: The version that lost something.
+            function: The skill that is to come back (`add`), or the task that drowns others out (`subtract`).
+            way: Add the vector that `source` has for it, or subtract the one that this version has.
+            source: A version that could do it.
+            others: Skills that must not suffer; the built-in ones when not given.
+            config: The settings of the vectors.
+            actor: Who asks.
+        """
+        return recover(
+            self,
+            self.version(ref),
+            function,
+            way=way,
+            source=self.version(source),
+            others=list(others) or built_in_functions(),
+            config=config or VectorConfig(),
+            actor=actor or current_user(),
+        )
+
+    def compare_skills(
+        self,
+        before: "str | Version",
+        after: "str | Version",
+        functions: Sequence[Function] = (),
+        config: VectorConfig | None = None,
+    ) -> SkillMeasures:
+        """What became of skills between two versions, shown by reports of `after` made from then on.
+
+        Args:
+            before: The version that could do them.
+            after: The version made later.
+            functions: The skills; the built-in ones when not given.
+            config: The settings of the vectors.
+        """
+        asked = list(functions) or built_in_functions()
+        return compare_versions(self, self.version(before), self.version(after), asked, config or VectorConfig())
 
     def report(self, ref: "str | Version") -> Report | None:
         """The latest report of a version; None if it was never measured."""
