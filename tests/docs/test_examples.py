@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 import planted
 import tiny
+import vector_sample
 from perdure.cli.app import app
 from perdure.editing.corruption import TracedFact
 from perdure.requests import check_facts
@@ -35,14 +36,21 @@ def known_facts(tokenizer):
     return [TracedFact(**fact) for fact in planted.facts_known_to(tiny.llama(), tokenizer)]
 
 
+def write_requests(folder):
+    (folder / "facts.jsonl").write_text(FACTS)
+    pairs = vector_sample.function().pairs
+    (folder / "plurals.jsonl").write_text("".join(f"{pair.model_dump_json()}\n" for pair in pairs))
+
+
 @pytest.fixture
 def somewhere(tmp_path, monkeypatch, tiny_folder, quick_suite, tokenizer):
     """A folder with a facts file and a workspace `shop`, where the catalogue's model is the tiny one."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "facts.jsonl").write_text(FACTS)
+    write_requests(tmp_path)
     monkeypatch.setattr("perdure.models.loading.fetch", lambda _name: tiny_folder)
     monkeypatch.setattr("perdure.workspace.workspace.default_policy_text", lambda: LAX)
     monkeypatch.setattr("perdure.workspace.tracing.suite_facts", lambda: known_facts(tokenizer))
+    monkeypatch.setattr("perdure.workspace.sharing.traits_of", vector_sample.traits_of)
     return tmp_path
 
 
@@ -64,7 +72,7 @@ def test_console_examples(page, somewhere, monkeypatch):
     for line in lines:
         run(line, somewhere, monkeypatch)
         if line.startswith("perdure init"):
-            (somewhere / line.split()[2] / "facts.jsonl").write_text(FACTS)
+            write_requests(somewhere / line.split()[2])
 
 
 @pages_with("python")

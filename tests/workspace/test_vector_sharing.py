@@ -3,6 +3,7 @@
 import json
 import shutil
 import stat
+from dataclasses import replace
 
 import pytest
 import torch
@@ -77,6 +78,7 @@ def test_a_vector_goes_from_one_workspace_to_another_bit_for_bit(tiny_shop, file
     assert found.shared.header.heads == tuple(heads)
     assert found.shared.header.in_context.model_dump() == {"n": 10, "clean": 9, "shuffled": 2}
     assert found.shared.header.figures.keys() == {"zero-shot", "shuffled"}
+    assert len(file.read_bytes()) - 4 * 32 < 2048  # the header
     [kept] = sharing.shared_vectors(elsewhere)
     assert kept.data == file.read_bytes()
     assert actions(elsewhere)[-2:] == [("trust signer", "mori"), ("import vector", "mori")]
@@ -142,6 +144,14 @@ def test_trust_can_be_given_once_and_withdrawn(tiny_shop):
         sharing.trust(tiny_shop, finger, withdraw=True, **ACTOR)
     with pytest.raises(SettingError, match="64 hexadecimal"):
         sharing.trust(tiny_shop, finger[:16], **ACTOR)
+
+
+def test_who_is_trusted_is_not_read_from_a_changed_ledger(tiny_shop, monkeypatch):
+    sharing.trust(tiny_shop, "ab" * 32, **ACTOR)
+    forged = [replace(entry, details={"fingerprint": "cd" * 32}) for entry in tiny_shop.archive.log()]
+    monkeypatch.setattr(tiny_shop.archive, "log", lambda: forged)
+    with pytest.raises(IntegrityError, match="who is trusted is not known"):
+        sharing.trusted_signers(tiny_shop)
 
 
 def test_a_vector_is_recognised_by_the_version_it_is_of(tiny_shop, tmp_path):

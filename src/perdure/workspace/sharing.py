@@ -216,7 +216,7 @@ def own_fingerprint(shop: "Workspace") -> str:
 
 def _trusted(shop: "Workspace") -> set[str]:
     """What the ledger says about trust: the latest word on each fingerprint."""
-    found = set()
+    found = set[str]()
     for entry in shop.archive.log():
         if entry.action not in (_TRUST, _DISTRUST):
             continue
