@@ -4,8 +4,9 @@ The two may be versions of a workspace or any two checkpoints of one architectur
 """
 
 import json
+import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from perdure.content import digest_file, digest_json, write_atomic
 from perdure.errors import IntegrityError, ModelError, RequestError, SettingError
 from perdure.measuring.skills import Skill, SkillMeasures, compare_answers, judge_skill
 from perdure.measuring.suites import Suite
-from perdure.models import load, resolve
+from perdure.models import layout_of, load, resolve
 from perdure.progress import Progress, silent
 from perdure.requests.functions import Function, read_function
 from perdure.vectors import (
@@ -36,6 +37,7 @@ from perdure.vectors.files import read_traits, write_traits
 
 _FORMAT = 1  # of how traits are taken and judged; those of another format are taken again
 _DIGITS = 6
+_FARTHEST = 1e6  # a head that was silent before moved without end in its own length, which JSON cannot hold
 _ASKED = ("zero-shot", "few-shot")
 
 
@@ -59,7 +61,23 @@ class Side:
         folder = resolve(source)
         files = sorted(path for path in folder.iterdir() if path.suffix in {".safetensors", ".json"})
         identity = digest_json([[path.name, digest_file(path)] for path in files])
-        return cls(str(source), identity, lambda: load(folder, device=device))
+        return cls(str(source), identity, _Checkpoint(folder, device))
+
+
+class _Checkpoint:
+    """Loads a model where nobody holds it any more: of two that are compared only one need be in memory."""
+
+    def __init__(self, folder: Path, device: str) -> None:
+        self._folder, self._device = folder, device
+        self._model: Callable[[], Any] = lambda: None
+        self._tokenizer: Any = None
+
+    def __call__(self) -> tuple[Any, Any]:
+        model = self._model()
+        if model is None:
+            model, self._tokenizer = load(self._folder, device=self._device)
+            self._model = weakref.ref(model)
+        return model, self._tokenizer
 
 
 @dataclass(frozen=True)
@@ -86,7 +104,7 @@ def built_in_functions() -> list[Function]:
     return [Function(name, pairs) for name, pairs in sorted(Suite.built_in().functions.items())]
 
 
-def functions_named(names: Sequence[str]) -> list[Function]:
+def functions_named(names: Sequence[str | Path]) -> list[Function]:
     """Built-in functions by their names, and functions in files by their paths; all built-in ones when none is named.
 
     Raises:
@@ -94,7 +112,7 @@ def functions_named(names: Sequence[str]) -> list[Function]:
     """
     known = {function.name: function for function in built_in_functions()}
     found = []
-    for name in names or known:
+    for name in map(str, names or known):
         if name in known:
             found.append(known[name])
         elif Path(name).suffix and Path(name).is_file():
@@ -105,6 +123,19 @@ def functions_named(names: Sequence[str]) -> list[Function]:
                 "a file is .json, .jsonl or .csv with an input and an output in each row"
             )
     return found
+
+
+def distinct(functions: Sequence[Function]) -> list[Function]:
+    """The functions, each once.
+
+    Raises:
+        RequestError: Two of one name differ: what was found goes by the name.
+    """
+    found: dict[str, Function] = {}
+    for function in functions:
+        if found.setdefault(function.name, function).digest != function.digest:
+            raise RequestError(f"two functions are called {function.name!r}; rename one of the files")
+    return list(found.values())
 
 
 def vector_config(given: Mapping[str, Any]) -> VectorConfig:
@@ -133,7 +164,7 @@ def traits_of(side: Side, function: Function, bench: Bench) -> Traits:
     path = bench.folder / f"{digest_json(about)}.safetensors"
     if path.exists():
         try:
-            return read_traits(path)[0]
+            return replace(read_traits(path)[0], name=function.name)  # the same pairs may be called otherwise
         except IntegrityError:
             path.unlink()  # can be computed again
     model, tokenizer = side.load()
@@ -150,6 +181,7 @@ def compare_skills(before: Side, after: Side, functions: Sequence[Function], ben
         RequestError: The model before can do none of the functions in context.
         ModelError: The two have other numbers of layers, heads or hidden units.
     """
+    functions = distinct(functions)
     identity = digest_json(
         {
             "format": _FORMAT,
@@ -179,15 +211,17 @@ def _comparison(folder: Path, identity: str) -> Path:
 
 
 def _compare(before: Side, after: Side, functions: Sequence[Function], bench: Bench, identity: str) -> SkillMeasures:
+    model, _ = before.load()  # held, so that it is loaded once
     older = {function.name: traits_of(before, function, bench) for function in functions}
     heads = universal_heads(list(older.values()), bench.config.heads)
     told = [function for function in functions if not older[function.name].evidence.reason]
-    model, _ = before.load()
     vectors = {function.name: vector_of(model, older[function.name], heads) for function in told}
     first = {function.name: _judged(before, function, vectors[function.name], bench) for function in told}
-    newer = {function.name: traits_of(after, function, bench) for function in told}
-    _check_fit(older[told[0].name], newer[told[0].name])
+    shape = _shape(model)
+    del model
     model, _ = after.load()
+    _check_fit(shape, _shape(model))
+    newer = {function.name: traits_of(after, function, bench) for function in told}
     skills = []
     for function in functions:
         name = function.name
@@ -213,12 +247,18 @@ def _judged(side: Side, function: Function, vector_D: Tensor, bench: Bench) -> d
     return judge(model, tokenizer, function, vector_D, bench.config, bench.labelled(side, function), kinds=_ASKED)
 
 
-def _check_fit(older: Traits, newer: Traits) -> None:
-    if older.mean_LHK.shape != newer.mean_LHK.shape:
-        first, second = (
-            " x ".join(map(str, traits.mean_LHK.shape)) + " (layers x heads x head size)" for traits in (older, newer)
+def _shape(model: Any) -> tuple[int, int, int, int]:
+    layout = layout_of(model)
+    return len(layout), layout.heads, layout.head_dim, layout.d_model
+
+
+def _check_fit(first: tuple[int, ...], second: tuple[int, ...]) -> None:
+    if first != second:
+        older, newer = (" x ".join(map(str, shape)) for shape in (first, second))
+        raise ModelError(
+            f"the two models differ in layers x heads x head size x hidden size: {older} and {newer}; "
+            "give two checkpoints of one model"
         )
-        raise ModelError(f"the two models have other heads: {first} and {second}; give two checkpoints of one model")
 
 
 def _skill(
@@ -235,7 +275,7 @@ def _skill(
         ranking=round(rank_correlation(older.effect_LH, newer.effect_LH), _DIGITS),
         kept_heads=len(same),
         activations=tuple(
-            tuple(round(value, _DIGITS) for value in row)
+            tuple(round(min(value, _FARTHEST), _DIGITS) for value in row)
             for row in activation_shift(older.mean_LHK, newer.mean_LHK).tolist()
         ),
         asked=asked,
