@@ -4,10 +4,10 @@
     python -m bench.geoedit --data FOLDER --dataset zsre --lines 1-60 --work FILE
     python -m bench.geoedit --work FILE --table
 
-Facts are taught in batches of `--batch`, each to the original model. Every editor is measured after each pass of its
-last training, so one run gives its whole course from "not learnt" to "overdone", and editors are compared where they
-have learnt as much: for each point of F-Learning, the point of GeoEdit with at least its reliability and generality,
-on the same facts. All rates, batches and layers are the same.
+Facts are taught in batches of `--batch`, each to the original model. Every editor is measured before and after each
+pass of its last training, so one run gives its whole course from "not learnt" to "overdone", and editors are compared
+where they have learnt as much: for each point of F-Learning, the point of GeoEdit with at least its reliability and
+generality, on the same facts. All rates, batches and layers are the same.
 
     reliability  greedy generation writes the new answer, word for word
     generality   the same after the first paraphrase; `likelier` is by probability per token against the old answer
@@ -101,7 +101,7 @@ def course(model: Any, tokenizer: Any, facts: Sequence[Fact], name: str) -> list
 
     def look(at: str, done: int, _total: int) -> None:
         nonlocal clock
-        if at == stage and done and (not points or points[-1]["pass"] < done):
+        if at == stage and (not points or points[-1]["pass"] < done):
             spent = time.process_time() - clock
             points.append({"pass": done, "cpu": spent, **judge()})  # training shows the model its weights so far
             clock = time.process_time() - spent

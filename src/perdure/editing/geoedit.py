@@ -37,6 +37,11 @@ class GeoEditConfig(TrainingConfig):
     """
 
     kind: Literal["geoedit"] = "geoedit"
+    stop_loss: float = Field(
+        0.2,
+        ge=0,
+        description="The trainings on new and old answers end when the mean loss of the new ones is below this",
+    )
     layers: tuple[int, ...] | None = Field(
         None, min_length=1, description="Layers whose MLPs are trained; all when not given"
     )

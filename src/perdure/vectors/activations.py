@@ -26,7 +26,7 @@ class Activations:
     """Heads at the last prompt token, over prompts.
 
     Attributes:
-        mean_LHK: The mean over the prompts that were answered rightly, float32; zeros where none was.
+        mean_LHK: The mean over the prompts that were answered rightly, or over all, float32; zeros where none was.
         right: Whether each prompt was answered rightly.
     """
 
@@ -36,7 +36,12 @@ class Activations:
 
 @torch.no_grad()
 def mean_activations(
-    model: Any, prompts: Sequence[Prompt], *, scored: Scored = "first", progress: Progress = silent
+    model: Any,
+    prompts: Sequence[Prompt],
+    *,
+    scored: Scored = "first",
+    only_right: bool = True,
+    progress: Progress = silent,
 ) -> Activations:
     """The mean activation of every head over the prompts whose answer the model ranks first.
 
@@ -56,10 +61,11 @@ def mean_activations(
         hits, heads_LBI = _read(model, layout, chosen, last_B, batch.inputs(), scored=scored)
         for row, hit in zip(batch.rows, hits, strict=True):
             right[row] = hit
-        total_LI += heads_LBI[:, torch.tensor(hits)].double().sum(1)
+        counted = torch.tensor(hits) if only_right else torch.ones(len(hits), dtype=torch.bool)
+        total_LI += heads_LBI[:, counted].double().sum(1)
         done += len(chosen)
     progress("activations of heads", len(prompts), len(prompts))
-    mean_LI = total_LI / max(1, sum(right))
+    mean_LI = total_LI / max(1, sum(right) if only_right else len(prompts))
     return Activations(mean_LI.float().reshape(len(layout), layout.heads, layout.head_dim), tuple(right))
 
 

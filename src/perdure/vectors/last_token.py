@@ -26,6 +26,7 @@ Scored = Literal["first", "answer"]
 """What an intervention is judged by: the probability of the answer's first token, or the log-probability of all."""
 
 _CPU_ROWS, _GPU_ROWS = 48, 1024
+_CACHE_BYTES = 2**31
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class LastToken:
     def _each(self, patches: Sequence[Patch], take: Callable[[Tensor], Tensor]) -> Tensor:
         """What is taken of the logits [R, N, V] of every intervention, in their order."""
         order = sorted(range(len(patches)), key=lambda row: patches[row].layer)
-        size = _CPU_ROWS if self._model.device.type == "cpu" else _GPU_ROWS
+        size = self._rows_at_once()
         parts = [
             take(self._run([patches[row] for row in order[start : start + size]])).cpu()
             for start in range(0, len(order), size)
@@ -122,6 +123,12 @@ class LastToken:
                     f"effects (prefilter off): {error}"
                 ) from error
         return torch.cat(gradient_L1I).reshape(len(probe_L1I), self._layout.heads, self._layout.head_dim)
+
+    def _rows_at_once(self) -> int:
+        """Every row has keys and values of its own while it runs; all of them fit into `_CACHE_BYTES`."""
+        row = sum(part.numel() * part.element_size() for pair in self._past for part in pair)
+        most = _CPU_ROWS if self._model.device.type == "cpu" else _GPU_ROWS
+        return max(1, min(most, _CACHE_BYTES // max(1, row)))
 
     @torch.no_grad()
     def _read_before(self) -> KeysValues:
