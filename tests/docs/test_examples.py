@@ -51,6 +51,9 @@ def somewhere(tmp_path, monkeypatch, tiny_folder, quick_suite, tokenizer):
     monkeypatch.setattr("perdure.workspace.workspace.default_policy_text", lambda: LAX)
     monkeypatch.setattr("perdure.workspace.tracing.suite_facts", lambda: known_facts(tokenizer))
     monkeypatch.setattr("perdure.workspace.sharing.traits_of", vector_sample.traits_of)
+    built_in = [vector_sample.function("present_past")]
+    monkeypatch.setattr("perdure.measuring.skill_comparison.study", vector_sample.study)
+    monkeypatch.setattr("perdure.measuring.skill_comparison.built_in_functions", lambda: built_in)
     return tmp_path
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from perdure.cli.console import percent, points, progress, say, say_json, table
+from perdure.cli.console import points, progress, say, say_json, table
 from perdure.cli.options import AsJson, Device, Folder, opened
 
 if TYPE_CHECKING:
@@ -85,10 +85,11 @@ def compare(
     """
     from perdure.measuring.skill_comparison import compare_skills, functions_named
 
-    config, asked = _config(settings), functions_named(functions or [])
-    if _is_checkpoint(before) or _is_checkpoint(after):
-        with _sides([before, after], config, workspace=workspace, device=device, quiet=json) as (sides, bench):
-            found = compare_skills(*sides, asked, bench)
+    config, asked = vector_settings(settings), functions_named(functions or [])
+    versions = not (_is_checkpoint(before) or _is_checkpoint(after))
+    if not versions:
+        with sides_of([before, after], config, workspace=workspace, device=device, quiet=json) as (sides, bench):
+            found = compare_skills(sides[0], sides[1], asked, bench)
     else:
         with opened(workspace, quiet=json, device=device) as shop:
             found = shop.compare_skills(before, after, asked, config)
@@ -96,8 +97,9 @@ def compare(
         say_json(found.model_dump(mode="json"))
         return
     _say_comparison(found)
-    if not _is_checkpoint(after):
-        say(f"Next: perdure measure {after} puts this into its report.", style="dim")
+    if versions:
+        typed = dict(zip((each.name for each in asked), functions or [each.name for each in asked], strict=True))
+        _say_next(found, before, after, typed)
 
 
 @group.command()
@@ -122,8 +124,8 @@ def study(
     from perdure.measuring.skill_comparison import functions_named
     from perdure.measuring.skill_study import study_skills
 
-    config, asked = _config(settings), functions_named(functions or [])
-    with _sides([model], config, workspace=workspace, device=device, quiet=json) as (sides, bench):
+    config, asked = vector_settings(settings), functions_named(functions or [])
+    with sides_of([model], config, workspace=workspace, device=device, quiet=json) as (sides, bench):
         found = study_skills(sides[0], asked, bench)
     if json:
         say_json(found.model_dump(mode="json"))
@@ -131,7 +133,8 @@ def study(
     _say_study(found)
 
 
-def _config(settings: list[str] | None) -> "VectorConfig":
+def vector_settings(settings: list[str] | None) -> "VectorConfig":
+    """The settings given on the command line, checked."""
     from perdure.cli.change import parse_settings
     from perdure.measuring.skill_comparison import vector_config
 
@@ -146,7 +149,7 @@ def _is_checkpoint(source: str) -> bool:
 
 
 @contextmanager
-def _sides(
+def sides_of(
     sources: Sequence[str], config: "VectorConfig", *, workspace: Path, device: str, quiet: bool
 ) -> "Iterator[tuple[list[Side], Bench]]":
     """The models, and where to keep what is found: in the workspace, or without versions in the user's cache."""
@@ -176,23 +179,47 @@ def _say_comparison(found: "SkillMeasures") -> None:
 
     say(summary(found))
     told = [skill for skill in found.skills if skill.verdict != "untold"]
-    columns = ["skill", "verdict", "before", "after", "+ old vector", "+ random", "n", "moved", "ρ", "heads kept"]
-    rows = [[skill.name, SHORT[skill.verdict][1], *_figures(skill, len(found.heads))] for skill in told]
-    table(f"Skills of {found.before} and {found.after}, asked with examples (95% intervals)", columns, rows)
+    columns = ["skill", "verdict", found.before, found.after, "+ old vector", "+ random", "n"]
+    rows = [[skill.name, SHORT[skill.verdict][1], *_answers(skill)] for skill in told]
+    table("Right answers after examples (95% intervals)", columns, rows)
+    columns = [
+        "skill",
+        "vector moved",
+        "order of heads",
+        "heads kept",
+        f"vector alone, {found.before}",
+        found.after,
+        "n",
+    ]
+    table("Where the skills sit", columns, [[skill.name, *_moves(skill, len(found.heads))] for skill in told])
+    say("moved: 1 − cos of both vectors; order: Spearman's ρ of the heads' effects.", style="dim")
     for skill in found.skills:
         if skill.verdict == "untold":
             say(f"{skill.name}: {skill.reason}.", style="dim")
-    say("moved: 1 − cos of the vectors; ρ: rank correlation of the heads' effects before and after.", style="dim")
 
 
-def _figures(skill: "Skill", heads: int) -> list[str]:
+def _say_next(found: "SkillMeasures", before: str, after: str, typed: Mapping[str, str]) -> None:
+    """What to do: bring back what can be brought back, and put the comparison into the report."""
+    source = "" if before == "v0" else f" --from {before}"
+    for skill in found.skills:
+        if skill.verdict == "biased":
+            say(f"Next: perdure vectors recover {after} {typed[skill.name]}{source}", style="dim")
+    say(f"Next: perdure measure {after} puts this into its report.", style="dim")
+
+
+def _answers(skill: "Skill") -> list[str]:
     asked = skill.asked["few-shot"]
-    shares = [_share(share) for share in (asked.before, asked.after, asked.vector, asked.random)]
-    return [*shares, str(asked.lost.n), f"{skill.shift:.3f}", f"{skill.ranking:.2f}", f"{skill.kept_heads} of {heads}"]
+    return [*map(_share, (asked.before, asked.after, asked.vector, asked.random)), str(asked.lost.n)]
+
+
+def _moves(skill: "Skill", heads: int) -> list[str]:
+    asked = skill.asked["zero-shot"]
+    moved = [f"{skill.shift:.3f}", f"{skill.ranking:.2f}", f"{skill.kept_heads} of {heads}"]
+    return [*moved, _share(asked.before_vector), _share(asked.vector), str(asked.lost.n)]
 
 
 def _share(share: "Share") -> str:
-    return f"{percent(share.value)} ({100 * share.low:.0f}–{100 * share.high:.0f})"
+    return f"{100 * share.value:.0f}% ({100 * share.low:.0f}–{100 * share.high:.0f})"
 
 
 def _say_study(found: "StudyMeasures") -> None:
