@@ -4,6 +4,7 @@ import torch
 from perdure.deltas import singular_values
 from perdure.errors import SettingError
 from perdure.workspace import Settings
+from perdure.workspace.choosing import TOLERANCE
 from perdure.workspace.updates import applied_since_base, base_ceiling
 from shops import LAX, MORE, QUICK, write_facts
 
@@ -109,7 +110,7 @@ def test_auto_takes_a_strength_on_the_measured_curve(tiny_shop):
     assert (recipe["restraint"], recipe["restraint_config"]) == (chosen[0]["restraint"], chosen[0]["config"])
     assert recipe["restraint_chosen"] == "on the measured curve"
     best = max(point["kept"]["value"] for point in curve)
-    assert chosen[0]["kept"]["value"] >= best - 0.02
+    assert chosen[0]["kept"]["value"] >= best - TOLERANCE
 
 
 @pytest.mark.parametrize("more", [{"restraint_config": {"alpha": 2.0}}, {"each_batch": True}])

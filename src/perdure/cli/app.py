@@ -9,7 +9,21 @@ import sys
 
 import typer
 
-from perdure.cli import ask, change, create, decide, demo, look, methods, models, records, trace, vector_files, vectors
+from perdure.cli import (
+    ask,
+    change,
+    create,
+    decide,
+    demo,
+    look,
+    methods,
+    models,
+    records,
+    trace,
+    vector_files,
+    vector_recovery,
+    vectors,
+)
 from perdure.cli.console import fail, note
 from perdure.errors import PerdureError
 
@@ -23,7 +37,8 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 1 failed, 2 wrong use, 3 bad requests, 4 model, 5 workspace, 6 refused, "
     "7 damaged data, 130 interrupted.",
 )
-for group in (create, change, look, ask, decide, trace, vectors, vector_files, records, methods, models, demo):
+vector_commands = (vectors, vector_recovery, vector_files)
+for group in (create, change, look, ask, decide, trace, *vector_commands, records, methods, models, demo):
     group.add_to(app)
 
 

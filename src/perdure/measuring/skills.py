@@ -11,7 +11,7 @@ from perdure.measuring.statistics import paired_difference, share_of
 Verdict = Literal["kept", "biased", "overwritten", "unclear", "untold"]
 
 VERDICTS: Mapping[Verdict, str] = {
-    "kept": "as good as before",
+    "kept": "as good as before, as far as these questions show",
     "biased": "still there, but out-shouted: its old vector brings it back",
     "overwritten": "lost: its old vector does not bring it back",
     "unclear": "too few questions to say",
@@ -134,11 +134,14 @@ def compare_answers(before: Answered, after: Answered) -> Asked:
 def judge_skill(asked: Asked) -> tuple[Verdict, float | None]:
     """What became of a skill, and the part of its loss that the old vector brings back.
 
-    Kept: the loss is surely smaller than `MARGIN`. Lost: surely a loss; then biased where the old vector surely brings
-    something back, and at least `RECOVERED` of it; else overwritten. Anything between is unclear.
+    Lost: surely a loss, by the whole interval; then biased where the old vector surely brings something back, at least
+    `RECOVERED` of it, and more than a random vector does; else overwritten. Kept: no sure loss, and fewer than `MARGIN`
+    of the questions were lost on balance; how much may have been lost unseen, the interval says. Anything between is
+    unclear.
     """
     lost, back = asked.lost, asked.back
     if lost.high < 0:
         part = back.value / -lost.value
-        return ("biased" if back.low > 0 and part >= RECOVERED else "overwritten"), part
-    return ("kept" if lost.low > -MARGIN else "unclear"), None
+        more = asked.vector.hits > asked.random.hits
+        return ("biased" if back.low > 0 and part >= RECOVERED and more else "overwritten"), part
+    return ("kept" if lost.value > -MARGIN else "unclear"), None

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 CEILINGS = (1.0, 0.7, 0.5, 0.35, 0.25, 0.15)
 _ALPHA = 10.0  # with the paper's 1.2 the logarithm alone lets a value exceed σ* by half, whatever the ceiling
-TOLERANCE = 0.02
+TOLERANCE = 0.05
 _FACTS, _PASSAGES, _TOKENS, _SEED = 100, 12, 128, 0
 
 
@@ -64,7 +64,7 @@ def trade_off(
 
 
 def choose(points: Sequence[TradeOff], tolerance: float = TOLERANCE) -> tuple[TradeOff, ...]:
-    """The points with one marked: the smallest loss among those that keep all but 2 points of the best success."""
+    """The points with one marked: the smallest loss among those that keep all but 5 points of the best success."""
     best = max(point.kept.value for point in points)
     enough = [point for point in points if point.kept.value >= best - tolerance]
     least = min(enough, key=lambda point: point.divergence)
