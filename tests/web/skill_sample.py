@@ -13,13 +13,13 @@ ANSWERS = {
     "kept": (190, 188, 189),
     "biased": (180, 90, 160),
     "overwritten": (180, 60, 64),
-    "unclear": (100, 95, 96),
+    "unclear": (100, 90, 91),
 }
 
 
-def judged(plain, vector, layer=14):
-    """Questions of which the first `plain` are answered rightly, and the first `vector` with the vector."""
-    rows = (tuple(place < right for place in range(N)) for right in (plain, vector, plain))
+def judged(plain, vector, layer=14, start=0):
+    """Questions of which `plain` from `start` on are answered rightly, and `vector` with the vector."""
+    rows = (tuple(start <= place < start + right for place in range(N)) for right in (plain, vector, plain))
     return Judged(Sweep((layer,), (0.5,), 0.4), *rows)
 
 
@@ -30,7 +30,8 @@ def moved(seed, depth=DEPTH, heads=HEADS):
 
 def skill(verdict, name=None, **changes):
     before, after, vector = ANSWERS[verdict]
-    few = compare_answers(judged(before, before), judged(after, vector))
+    start = 60 if verdict == "unclear" else 0  # other questions are right than before
+    few = compare_answers(judged(before, before), judged(after, vector, start=start))
     zero = compare_answers(judged(2, 150), judged(4, 120, layer=16))
     found, part = judge_skill(few)
     assert found == verdict
