@@ -1,7 +1,7 @@
 """In-context functions: lists of inputs and the outputs that a function gives them.
 
-Read are JSON (a list of objects, as Todd et al. publish theirs), JSON Lines and CSV; the names of the two
-columns may be those of the common instruction formats.
+Read are JSON (a list of objects, as Todd et al. publish theirs, or a task of Super-NaturalInstructions), JSON Lines and
+CSV; the names of the two columns may be those of the common instruction formats. Text of several lines becomes one.
 """
 
 import csv
@@ -18,7 +18,8 @@ from perdure.content import digest_json
 from perdure.errors import RequestError
 
 _INPUTS = ("input", "question", "prompt", "instruction", "text", "source")
-_OUTPUTS = ("output", "answer", "response", "completion", "label", "target")
+_OUTPUTS = ("output", "answer", "response", "completion", "label", "target", "category")
+_LISTS = ("instances", "train", "data", "examples")
 _LARGEST = 64 * 2**20
 _MOST_PROBLEMS = 20
 
@@ -93,9 +94,7 @@ def _rows(path: Path, text: str) -> Iterator[tuple[str, Any]]:
         for number, row in enumerate(csv.DictReader(io.StringIO(text), strict=True), 2):
             yield f"line {number}", row
     elif kind == ".json":
-        found = _parsed(path, "", text)
-        if not isinstance(found, list):
-            raise RequestError(f"{path.name} holds {type(found).__name__}; a list of objects is expected")
+        found = _list_in(path, _parsed(path, "", text))
         yield from ((f"row {number}", row) for number, row in enumerate(found, 1))
     elif kind == ".jsonl":
         for number, line in enumerate(text.split("\n"), 1):
@@ -103,6 +102,19 @@ def _rows(path: Path, text: str) -> Iterator[tuple[str, Any]]:
                 yield f"line {number}", _parsed(path, f", line {number}", line)
     else:
         raise RequestError(f"{path.name}: .json, .jsonl and .csv are understood; given {kind or 'no ending'}")
+
+
+def _list_in(path: Path, found: Any) -> list[Any]:
+    """The list itself, or the one that an object holds: a task file has its rows under `Instances` or `train`."""
+    if isinstance(found, dict):
+        inside = {str(key).lower(): value for key, value in found.items()}
+        found = next((inside[name] for name in _LISTS if isinstance(inside.get(name), list)), found)
+    if not isinstance(found, list):
+        raise RequestError(
+            f"{path.name} holds {type(found).__name__}; a list of objects is expected, or an object with one under "
+            f"{', '.join(_LISTS)}"
+        )
+    return found
 
 
 def _parsed(path: Path, where: str, text: str) -> Any:
@@ -131,12 +143,14 @@ def _pair(row: Any) -> Pair:
 
 
 def _field(row: Mapping[str, Any], names: tuple[str, ...]) -> str:
-    found = next((row[name] for name in names if row.get(name) is not None), None)
-    if found is None:
+    """The first of these columns that is not empty, as one line; of several right outputs the first."""
+    given = [row[name] for name in names if row.get(name) not in (None, "", [])]
+    if not given:
         raise ValueError(f"no {names[0]} (nor {', '.join(names[1:])}); it has {', '.join(sorted(row)) or 'nothing'}")
-    if isinstance(found, bool | list | dict):
+    found = given[0][0] if isinstance(given[0], list) else given[0]
+    if isinstance(found, bool | list | dict) or found is None:
         raise ValueError(f"its {names[0]} is a {type(found).__name__}; text is expected")
-    return str(found).strip()
+    return " ".join(str(found).split())
 
 
 def _reason(error: ValidationError | ValueError) -> str:
