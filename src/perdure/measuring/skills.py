@@ -134,14 +134,15 @@ def compare_answers(before: Answered, after: Answered) -> Asked:
 def judge_skill(asked: Asked) -> tuple[Verdict, float | None]:
     """What became of a skill, and the part of its loss that the old vector brings back.
 
-    Lost: surely a loss, by the whole interval; then biased where the old vector surely brings something back, at least
-    `RECOVERED` of it, and more than a random vector does; else overwritten. Kept: no sure loss, and fewer than `MARGIN`
-    of the questions were lost on balance; how much may have been lost unseen, the interval says. Anything between is
-    unclear.
+    Lost: surely a loss, by the whole interval. It is biased where the old vector surely brings something back, at least
+    `RECOVERED` of the loss, and more than a random vector does; overwritten where it brings back less than `RECOVERED`,
+    or no more than a random one; unclear where it brings back as much, but not surely. Kept: no sure loss, and fewer than
+    `MARGIN` of the questions were lost on balance; how much may have been lost unseen, the interval says. Else unclear.
     """
     lost, back = asked.lost, asked.back
     if lost.high < 0:
         part = back.value / -lost.value
-        more = asked.vector.hits > asked.random.hits
-        return ("biased" if back.low > 0 and part >= RECOVERED and more else "overwritten"), part
+        if part < RECOVERED or asked.vector.hits <= asked.random.hits:
+            return "overwritten", part
+        return ("biased" if back.low > 0 else "unclear"), part
     return ("kept" if lost.value > -MARGIN else "unclear"), None
