@@ -101,3 +101,21 @@ def test_a_fact_is_taken_out_and_the_others_are_still_said(edited, facts):
     assert not says(gone.target_new, texts[0])
     assert says(gone.target_true, texts[0]) == says(gone.target_true, original)
     assert all(says(fact.target_new, text) for fact, text in zip(stay, texts[1:], strict=True)), texts
+
+
+def test_one_head_carries_the_past_tense_and_its_vector_asks_for_it_without_examples(folder):
+    from perdure.measuring.skill_comparison import functions_named
+    from perdure.vectors import VectorConfig, judge, study, universal_heads, vector_of
+
+    model, tokenizer = load(folder)
+    config = VectorConfig(clean=40, shuffled=20, prefilter=20)
+    [past] = functions_named(["present_past"])
+    traits = study(model, tokenizer, past, config)
+    assert not traits.evidence.reason
+    heads = universal_heads([traits], 10)
+    assert heads[0] == (20, 5)
+    assert (14, 1) in heads
+    judged = judge(model, tokenizer, past, vector_of(model, traits, heads), config, kinds=["zero-shot"])["zero-shot"]
+    assert sum(judged.plain) <= 1
+    assert sum(judged.random) <= 1
+    assert sum(judged.vector) >= 0.3 * len(judged.vector)
