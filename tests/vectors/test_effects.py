@@ -96,6 +96,14 @@ def test_a_prefilter_of_no_heads_is_refused(tiny):
         indirect_effects(tiny[0], PROMPTS, means_of(layout_of(tiny[0])), prefilter=0)
 
 
+def test_a_model_in_which_no_head_does_anything_is_refused(tiny):
+    model, layout = tiny[0], layout_of(tiny[0])
+    for part in layout.attention_out:
+        part.module.weight.data.zero_()
+    with pytest.raises(ModelError, match="changes no logit"):
+        indirect_effects(model, PROMPTS, means_of(layout))
+
+
 def test_a_prompt_of_one_token_is_refused(tiny):
     with pytest.raises(ModelError, match="one token"):
         LastToken(tiny[0], Prompt((3,), (4,)))
