@@ -136,8 +136,9 @@ def judge_skill(asked: Asked) -> tuple[Verdict, float | None]:
 
     Lost: surely a loss, by the whole interval. It is biased where the old vector surely brings something back, at least
     `RECOVERED` of the loss, and more than a random vector does; overwritten where it brings back less than `RECOVERED`,
-    or no more than a random one; unclear where it brings back as much, but not surely. Kept: no sure loss, and fewer than
-    `MARGIN` of the questions were lost on balance; how much may have been lost unseen, the interval says. Else unclear.
+    or no more than a random one; unclear where it brings back as much, but not surely. Kept: no sure loss, and fewer
+    than `MARGIN` of the questions were lost on balance; how much may have been lost unseen, the interval says. Else
+    unclear.
     """
     lost, back = asked.lost, asked.back
     if lost.high < 0:

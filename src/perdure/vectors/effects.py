@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from perdure.errors import ModelError, SettingError
+from perdure.errors import SettingError
 from perdure.models import layout_of, patch_input
 from perdure.models.head import logits_at
 from perdure.progress import Progress, silent
@@ -57,11 +57,7 @@ def effects_of(
     prefilter: int | None = None,
     progress: Progress = silent,
 ) -> Tensor:
-    """As `indirect_effects`, on prompts that were read already.
-
-    Raises:
-        ModelError: Replacing heads changes nothing.
-    """
+    """As `indirect_effects`, on prompts that were read already."""
     if prefilter is not None and prefilter < 1:
         raise SettingError(f"prefilter is {prefilter}; at least 1 head is run, or all without it")
     mean_LHK = mean_LHK.to(runs[0].head_LHK.device)
@@ -75,11 +71,6 @@ def effects_of(
         progress("effects of heads", place, len(runs))
         effect_BLH[place, layers, heads] = _exact(run, chosen, mean_LHK, scored)
     progress("effects of heads", len(runs), len(runs))
-    if torch.count_nonzero(effect_BLH[:, layers, heads]) == 0:
-        raise ModelError(
-            f"replacing the activations of {len(chosen)} heads changes no logit: this model does not read its attention "
-            "through the projections that were found, so its heads cannot be told apart"
-        )
     return effect_BLH
 
 
