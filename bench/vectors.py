@@ -1,14 +1,14 @@
 """Effects of all heads, by three routes on the same prompts: a forward pass a head, a cached token a head, attribution.
 
-
     python -m bench.vectors --prompts 3
     python -m bench.vectors --prompts 3 --function present_past --model smollm2-135m
 
 The naive route runs the whole prompt once for every head. The exact one reads the prompt once and runs its last token
 with all heads as rows. With the prefilter one backward pass of that token estimates all heads, and only the most
 promising ones are run. Printed are CPU seconds per prompt, the ratios to the naive route, the largest difference
-of an effect, and the ten strongest heads by each route. Fails when the exact effects differ by more than 1e-6, or
-when the prefilter misses one of the ten strongest.
+of an effect on one prompt, and the ten strongest heads by each route. Fails when the exact effects differ by more than
+1e-5 (float32 through all layers rounds that much; the tests hold tiny models to 1e-6), or when the prefilter misses one
+of the ten strongest.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from perdure.models import load
 from perdure.vectors import VectorConfig, few_shot_prompts, indirect_effects, mean_activations, naive_effects, strongest
 from perdure.vectors.studies import parts_of
 
-LARGEST_DIFFERENCE = 1e-6
+LARGEST_DIFFERENCE = 1e-5
 
 
 def timed(run: Callable[[], Tensor], count: int) -> tuple[Tensor, float]:
