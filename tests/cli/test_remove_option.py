@@ -1,24 +1,8 @@
-import json
-
 import pytest
-from typer.testing import CliRunner
 
-from perdure.cli.app import app
+from invoking import run, run_json
 from perdure.errors import RequestError, SettingError
 from shops import FACTS, LAX, MORE, QUICK_OPTIONS, write_facts
-
-
-def run(*words, error=None):
-    result = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=True)
-    if error is not None:
-        assert isinstance(result.exception, error), (result.output, result.exception)
-        return result
-    assert result.exit_code == 0, (result.output, result.exception)
-    return result
-
-
-def run_json(*words):
-    return json.loads(run(*words, "--json").stdout)
 
 
 @pytest.fixture

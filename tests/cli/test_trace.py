@@ -1,24 +1,14 @@
 import json
 
 import pytest
-from typer.testing import CliRunner
 
 import planted
-from perdure.cli.app import app
+from invoking import run_text as run
 from perdure.cli.change import parse_layers
 from perdure.errors import SettingError
 from shops import LAX, write_facts
 
 QUICK = ("--set", "draws=3", "--set", "window=1")
-
-
-def run(*words, error=None):
-    result = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=True)
-    if error is not None:
-        assert isinstance(result.exception, error), result.output
-        return str(result.exception)
-    assert result.exit_code == 0, (result.output, result.exception)
-    return result.stdout
 
 
 @pytest.fixture

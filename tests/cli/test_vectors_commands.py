@@ -1,11 +1,10 @@
 import json
 
 import pytest
-from typer.testing import CliRunner
 
 import planted
 import tiny as models
-from perdure.cli.app import app
+from invoking import run_text as run
 from perdure.cli.vectors import _say_next
 from perdure.content import cache_folder
 from perdure.errors import ModelError, RequestError, SettingError, WorkspaceError
@@ -15,15 +14,6 @@ from shops import LAX, write_facts
 
 SMALL = ["shots=2", "clean=6", "shuffled=4", "prefilter=null", "heads=24", "validation=3", "asked=6"]
 QUICK = [word for setting in SMALL for word in ("--set", setting)]
-
-
-def run(*words, error=None):
-    result = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=True)
-    if error is not None:
-        assert isinstance(result.exception, error), result.output
-        return str(result.exception)
-    assert result.exit_code == 0, (result.output, result.exception)
-    return result.stdout
 
 
 @pytest.fixture(autouse=True)

@@ -74,7 +74,6 @@ def silent(monkeypatch):
 
     for name in ("study", "judge"):
         monkeypatch.setattr(skill_comparison, name, refuse)
-    monkeypatch.setattr("perdure.measuring.skill_study.judge", refuse)
 
 
 BEFORE = side("before", planted.model(2))

@@ -18,7 +18,6 @@ from perdure.editing.training import TrainingConfig, train
 from perdure.models import layout_of
 from perdure.models.adapters import on_plain_view
 from perdure.models.layout import tensors_of
-from perdure.progress import counting
 from perdure.registry import editors
 from perdure.requests import Fact
 
@@ -85,9 +84,7 @@ def _forgotten(
     around: Surroundings,
 ) -> tuple[Mapping[str, Tensor], list[float]]:
     """The weights θ′ by name, float32, and the losses of the training on the old answers."""
-    unknown = sum(fact.target_true is None for fact in facts)
-    done = counting(around.progress, "asking for old answers", unknown) if unknown else None
-    answers = old_answers(model, tokenizer, facts, on_done=done)
+    answers = old_answers(model, tokenizer, facts, around.progress)
     old = [(fact.prompt, answer) for fact, answer in zip(facts, answers, strict=True)]
     old = [pair for pair, fact in zip(old, facts, strict=True) if pair[1] and pair[1] != fact.target_new]
     if not old or not config.forgetting:

@@ -25,7 +25,6 @@ from perdure.errors import EditError
 from perdure.models import layout_of
 from perdure.models.adapters import on_plain_view
 from perdure.models.layout import tensors_of
-from perdure.progress import counting
 from perdure.registry import editors
 from perdure.requests import Fact
 
@@ -136,9 +135,7 @@ def _new_pairs(facts: Sequence[Fact]) -> list[tuple[str, str]]:
 
 def _old_pairs(model: Any, tokenizer: Any, facts: Sequence[Fact], around: Surroundings) -> list[tuple[str, str]]:
     """The same prompts in the same order with their old answers; a fact with an empty one is left out."""
-    unknown = sum(fact.target_true is None for fact in facts)
-    done = counting(around.progress, "asking for old answers", unknown) if unknown else None
-    answers = old_answers(model, tokenizer, facts, on_done=done)
+    answers = old_answers(model, tokenizer, facts, around.progress)
     pairs = [(fact.prompt, answer) for fact, answer in zip(facts, answers, strict=True) if answer]
     if not pairs:
         raise EditError(

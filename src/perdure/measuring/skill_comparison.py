@@ -3,23 +3,23 @@
 The two may be versions of a workspace or any two checkpoints of one architecture, made by any tool.
 """
 
-import json
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel
 from torch import Tensor
 
 from perdure.content import digest_file, digest_json, write_atomic
-from perdure.errors import IntegrityError, ModelError, RequestError, SettingError
+from perdure.errors import IntegrityError, ModelError, RequestError
 from perdure.measuring.skills import Skill, SkillMeasures, compare_answers, judge_skill
 from perdure.measuring.suites import Suite
 from perdure.models import layout_of, load, resolve
 from perdure.progress import Progress, silent
 from perdure.requests.functions import Function, read_function
+from perdure.settings import checked
 from perdure.vectors import (
     Judged,
     Traits,
@@ -34,6 +34,9 @@ from perdure.vectors import (
     vector_of,
 )
 from perdure.vectors.files import read_traits, write_traits
+from perdure.vectors.studies import KINDS
+
+M = TypeVar("M", bound=BaseModel)
 
 _FORMAT = 1  # of how traits are taken and judged; those of another format are taken again
 _DIGITS = 6
@@ -144,13 +147,7 @@ def vector_config(given: Mapping[str, Any]) -> VectorConfig:
     Raises:
         SettingError: A setting that does not exist or is out of range.
     """
-    try:
-        return VectorConfig.model_validate(given)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        known = ", ".join(VectorConfig.model_fields)
-        raise SettingError(f"function vectors: {where}: {first['msg']}. Settings: {known}") from error
+    return checked(VectorConfig, given, "function vectors")
 
 
 def traits_of(side: Side, function: Function, bench: Bench) -> Traits:
@@ -200,8 +197,13 @@ def compare_skills(before: Side, after: Side, functions: Sequence[Function], ben
 
 def read_comparison(folder: Path, identity: str) -> SkillMeasures | None:
     """The comparison with this id; None if there is none, or a damaged one."""
+    return recalled(SkillMeasures, _comparison(folder, identity))
+
+
+def recalled(kind: type[M], path: Path) -> M | None:
+    """What is kept in a file; None if nothing is, or it is damaged: it can be made again."""
     try:
-        return SkillMeasures.model_validate(json.loads(_comparison(folder, identity).read_bytes()))
+        return kind.model_validate_json(path.read_bytes())
     except (OSError, ValueError):
         return None
 
@@ -216,7 +218,9 @@ def _compare(before: Side, after: Side, functions: Sequence[Function], bench: Be
     heads = universal_heads(list(older.values()), bench.config.heads)
     told = [function for function in functions if not older[function.name].evidence.reason]
     vectors = {function.name: vector_of(model, older[function.name], heads) for function in told}
-    first = {function.name: _judged(before, function, vectors[function.name], bench) for function in told}
+    first = {
+        function.name: judged_on(before, function, vectors[function.name], bench, kinds=_ASKED) for function in told
+    }
     shape = _shape(model)
     del model
     model, _ = after.load()
@@ -228,7 +232,7 @@ def _compare(before: Side, after: Side, functions: Sequence[Function], bench: Be
         if name not in newer:
             skills.append(Skill(name=name, verdict="untold", reason=older[name].evidence.reason))
             continue
-        second = _judged(after, function, vectors[name], bench)
+        second = judged_on(after, function, vectors[name], bench, kinds=_ASKED)
         moved = 1 - similarity(vectors[name], vector_of(model, newer[name], heads))
         found = _skill(older[name], newer[name], first[name], second, shift=moved, count=len(heads))
         skills.append(found)
@@ -242,9 +246,12 @@ def _compare(before: Side, after: Side, functions: Sequence[Function], bench: Be
     )
 
 
-def _judged(side: Side, function: Function, vector_D: Tensor, bench: Bench) -> dict[str, Judged]:
+def judged_on(
+    side: Side, function: Function, vector_D: Tensor, bench: Bench, *, kinds: Sequence[str] = tuple(KINDS)
+) -> dict[str, Judged]:
+    """What a vector does on a function's held-out questions; see `perdure.vectors.judge`."""
     model, tokenizer = side.load()
-    return judge(model, tokenizer, function, vector_D, bench.config, bench.labelled(side, function), kinds=_ASKED)
+    return judge(model, tokenizer, function, vector_D, bench.config, bench.labelled(side, function), kinds=kinds)
 
 
 def _shape(model: Any) -> tuple[int, int, int, int]:

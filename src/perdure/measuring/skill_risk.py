@@ -7,12 +7,12 @@ more the other is forgotten.
 from collections.abc import Sequence
 
 from perdure.measuring.shares import Data
-from perdure.measuring.skill_comparison import Bench, Side, traits_of
+from perdure.measuring.skill_comparison import Bench, Side, distinct, traits_of
 from perdure.models import layout_of
 from perdure.models.adapters import plain_view
 from perdure.requests.functions import Function
-from perdure.vectors import few_shot_prompts, function_vector, mean_activations, similarity, universal_heads
-from perdure.vectors.studies import parts_of
+from perdure.vectors import function_vector, mean_activations, similarity, universal_heads, vector_of
+from perdure.vectors.studies import parts_of, repeated_prompts
 
 _DIGITS = 6
 
@@ -53,26 +53,23 @@ def rank_risk(side: Side, task: Function, functions: Sequence[Function], bench: 
     The task's vector is the mean over all its prompts, for the model need not be able to do it yet.
 
     Raises:
-        RequestError: The model can do none of the other functions in context, or the task has too few inputs.
+        RequestError: The model can do none of the other functions in context, two of one name differ, or the task has
+            too few inputs.
     """
-    rest = [function for function in functions if function.digest != task.digest]
+    rest = distinct([function for function in functions if function.digest != task.digest])
+    model, tokenizer = side.load()  # held, so that it is loaded once
     traits = {function.name: traits_of(side, function, bench) for function in rest}
     heads = universal_heads(list(traits.values()), bench.config.heads)
-    model, tokenizer = side.load()
-    pairs = parts_of(task, bench.config).train
-    asked = [pairs[place % len(pairs)] for place in range(bench.config.clean)]
+    prompts = repeated_prompts(tokenizer, parts_of(task, bench.config).train, bench.config.clean, bench.config)
     with plain_view(model) as plain:
-        prompts = few_shot_prompts(tokenizer, pairs, asked, bench.config.shots, bench.config.seed)
         means = mean_activations(plain, prompts, only_right=False, progress=bench.labelled(side, task))
-        layout = layout_of(plain)
-        theta_D = function_vector(layout, means.mean_LHK, heads)
-        found = [
-            AtRisk(
-                name=name, similarity=round(similarity(theta_D, function_vector(layout, one.mean_LHK, heads)), _DIGITS)
-            )
+        theta_D = function_vector(layout_of(plain), means.mean_LHK, heads)
+        likeness = {
+            name: similarity(theta_D, vector_of(plain, one, heads))
             for name, one in traits.items()
             if not one.evidence.reason
-        ]
+        }
+    found = [AtRisk(name=name, similarity=round(value, _DIGITS)) for name, value in likeness.items()]
     return RiskMeasures(
         model=side.name,
         task=task.name,

@@ -1,7 +1,6 @@
 """Skills of one model: what it can do from examples, which heads carry it, and what their vector does alone."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,10 +9,10 @@ from torch import Tensor
 
 from perdure.content import digest_json, write_atomic
 from perdure.measuring.shares import Data, Difference, Share
-from perdure.measuring.skill_comparison import Bench, Side, distinct, traits_of
+from perdure.measuring.skill_comparison import Bench, Side, distinct, judged_on, recalled, traits_of
 from perdure.measuring.statistics import paired_difference, share_of
 from perdure.requests.functions import Function
-from perdure.vectors import Judged, Traits, judge, strongest, universal_heads, vector_of
+from perdure.vectors import Judged, Traits, strongest, universal_heads, vector_of
 
 _FORMAT = 1  # of how functions are studied; studies of another format are made again
 _DIGITS = 6
@@ -94,19 +93,12 @@ def study_skills(side: Side, functions: Sequence[Function], bench: Bench) -> Stu
     asked = [[function.name, function.digest] for function in functions]
     identity = digest_json({"study": _FORMAT, "model": side.id, "functions": asked, "settings": settings})
     path = bench.folder / f"{identity}.json"
-    found = _read(path)
+    found = recalled(StudyMeasures, path)
     if found is None:
         heads, studied = _study(side, functions, bench)
         found = StudyMeasures(id=identity, model=side.name, heads=heads, settings=settings, functions=studied)
         write_atomic(path, found.model_dump_json().encode())
     return found.model_copy(update={"model": side.name})
-
-
-def _read(path: Path) -> StudyMeasures | None:
-    try:
-        return StudyMeasures.model_validate_json(path.read_bytes())
-    except (OSError, ValueError):  # not made yet, or damaged: it can be made again
-        return None
 
 
 def _study(
@@ -120,15 +112,10 @@ def _study(
     for function in functions:
         one, asked = traits[function.name], {}
         if not one.evidence.reason:
-            asked = _injected(side, function, vector_of(model, one, heads), bench)
+            asked = judged_on(side, function, vector_of(model, one, heads), bench)
         studied.append(_studied(one, asked, bench.config.heads))
     means = _effects(torch.stack([one.effect_LH for one in told]).mean(0), heads) if told else ()
     return means, tuple(studied)
-
-
-def _injected(side: Side, function: Function, vector_D: Tensor, bench: Bench) -> dict[str, Judged]:
-    model, tokenizer = side.load()
-    return judge(model, tokenizer, function, vector_D, bench.config, bench.labelled(side, function))
 
 
 def _studied(traits: Traits, asked: dict[str, Judged], count: int) -> StudiedFunction:

@@ -8,13 +8,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from statistics import NormalDist
 
 from perdure.errors import SettingError
+from perdure.intervals import NORMAL, paired_interval
 from perdure.measuring.shares import Difference, Share
 
 _LEVEL = 0.95
-_Z = NormalDist().inv_cdf((1 + _LEVEL) / 2)
 _LARGEST_LOG = 700.0  # exp of more does not fit a float64
 
 
@@ -41,9 +40,9 @@ def wilson(hits: int, n: int) -> Share:
         raise SettingError(f"hits must lie between 0 and n; given {hits} of {n}")
     if n == 0:
         return Share(hits=0, n=0, value=0.0, low=0.0, high=1.0)
-    share, weight = hits / n, _Z**2 / n
+    share, weight = hits / n, NORMAL**2 / n
     centre = (share + weight / 2) / (1 + weight)
-    reach = _Z * math.sqrt(share * (1 - share) / n + weight / (4 * n)) / (1 + weight)
+    reach = NORMAL * math.sqrt(share * (1 - share) / n + weight / (4 * n)) / (1 + weight)
     low = 0.0 if hits == 0 else centre - reach
     high = 1.0 if hits == n else centre + reach
     return Share(hits=hits, n=n, value=share, low=low, high=high)
@@ -73,11 +72,8 @@ def paired_difference(before: Sequence[bool], after: Sequence[bool]) -> Differen
     pairs = list(zip(before, after, strict=True))
     gained = sum(new and not old for old, new in pairs)
     lost = sum(old and not new for old, new in pairs)
-    up, down = (gained + 1) / (n + 2), (lost + 1) / (n + 2)
-    reach = _Z * math.sqrt((up + down - (up - down) ** 2) / (n + 2))
-    return Difference(
-        value=(gained - lost) / n, low=max(-1.0, up - down - reach), high=min(1.0, up - down + reach), n=n
-    )
+    low, high = paired_interval(gained, lost, n)
+    return Difference(value=(gained - lost) / n, low=low, high=high, n=n)
 
 
 def mean_difference(values: Sequence[float]) -> Difference:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from perdure.errors import RequestError
+from perdure.intervals import paired_interval
 from perdure.models import layout_of
 from perdure.models.adapters import on_plain_view
 from perdure.progress import Progress, silent
@@ -24,8 +25,6 @@ from perdure.vectors.effects import effects_of, strongest
 from perdure.vectors.injection import Sweep, answers_with, random_like, sweep
 from perdure.vectors.last_token import LastToken, Patch, Scored
 from perdure.vectors.prompts import Prompt, Split, few_shot_prompts, split
-
-_NORMAL = 1.959964
 
 Head = tuple[int, int]
 """A layer and a query head in it."""
@@ -127,10 +126,10 @@ def study(
     """
     chosen = config or VectorConfig()
     parts = parts_of(function, chosen)
-    clean = _repeated(tokenizer, parts.train, chosen.clean, chosen)
+    clean = repeated_prompts(tokenizer, parts.train, chosen.clean, chosen)
     means = mean_activations(model, clean, scored=chosen.scored, progress=progress)
     runs = []
-    for place, prompt in enumerate(_repeated(tokenizer, parts.train, chosen.shuffled, chosen, shuffled=True)):
+    for place, prompt in enumerate(repeated_prompts(tokenizer, parts.train, chosen.shuffled, chosen, shuffled=True)):
         progress("shuffled prompts", place, chosen.shuffled)
         runs.append(LastToken(model, prompt))
     evidence = weigh(means.right[: chosen.shuffled], [run.is_right(chosen.scored) for run in runs], chosen.margin)
@@ -154,12 +153,11 @@ def parts_of(function: Function, config: VectorConfig) -> Split:
 def weigh(clean: Sequence[bool], shuffled: Sequence[bool], margin: float) -> Evidence:
     """Whether intact prompts do better than shuffled ones by `margin`, with 95% certainty on the same questions.
 
-    The interval is that of Bonett and Price (2012) for paired proportions: one item is added to each discordant cell.
+    The interval is that of `paired_interval`.
     """
-    differences = [int(a) - int(b) for a, b in zip(clean, shuffled, strict=True)]
-    n = len(differences) + 2
-    mean, square = sum(differences) / n, (sum(value * value for value in differences) + 2) / n
-    low = mean - _NORMAL * math.sqrt(max(0.0, square - mean * mean) / n)
+    pairs = list(zip(shuffled, clean, strict=True))
+    gained = sum(intact and not mixed for mixed, intact in pairs)
+    low, _ = paired_interval(gained, sum(mixed and not intact for mixed, intact in pairs), len(pairs))
     reason = ""
     if low <= margin:
         right, lost = sum(clean) / len(clean), sum(shuffled) / len(shuffled)
@@ -236,7 +234,7 @@ def middle_layers(depth: int) -> range:
     return range(depth // 4, max(depth // 4 + 1, math.ceil(3 * depth / 4)))
 
 
-def _repeated(
+def repeated_prompts(
     tokenizer: Any, pairs: Sequence[Pair], count: int, config: VectorConfig, *, shuffled: bool = False
 ) -> list[Prompt]:
     """`count` questions among these pairs; where there are fewer, they are asked again with others shown."""

@@ -6,6 +6,7 @@ token, and the candidate is measured, gated and approved like any other.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -40,7 +41,7 @@ class Tried:
 
     Attributes:
         layer: The block; None for the model as it is.
-        strength: What the vector is multiplied by; negative where it is taken away.
+        strength: What the vector, turned round where it is taken away, is multiplied by.
         right: Right answers over all skills.
         own: Right answers about the skill that is to come back, where one is.
     """
@@ -82,18 +83,18 @@ def recover(
     bench = bench_of(shop, config)
     giver = source if way == "add" else version
     theta_D, heads = _vector(shop, giver, function, others, bench)
-    model, tokenizer = shop.load(version)
-    layout = layout_of(model)
+    sign = 1 if way == "add" else -1
+    vector_D = sign * theta_D
     config_file = shop.archive.side_files(version)["config.json"]
-    injection_of(layout, config_file, 0, theta_D)  # refused before anything is tried
+    injection_of(shop.layout(version), config_file, 0, vector_D)  # refused before anything is tried
     kept = {each.name: each for each in others if not traits_of(side_of(shop, source), each, bench).evidence.reason}
     if way == "add":
         kept[function.name] = function
+    model, tokenizer = shop.load(version)
     asked = {name: _questions(tokenizer, each, config) for name, each in kept.items()}
-    sign = 1 if way == "add" else -1
-    tried = _try_all(model, asked, function.name, theta_D * sign, shop.progress)
+    tried = _try_all(model, asked, function.name, vector_D, shop.progress)
     best = choose(tried)
-    added = injection_of(layout, config_file, best.layer or 0, best.strength * theta_D * sign)
+    added = injection_of(layout_of(model), config_file, best.layer or 0, best.strength * vector_D)
     details = {
         "kind": INJECTION,
         "function": function.name,
@@ -166,10 +167,7 @@ def _try_all(
     found = []
     for place, (layer, strength) in enumerate(ways):
         progress("layers and strengths", place, len(ways))
-        if layer is None:
-            found.append(_tried(model, asked, name, layer, strength))
-            continue
-        with injected(model, strength * vector_D, layer):
+        with nullcontext() if layer is None else injected(model, strength * vector_D, layer):
             found.append(_tried(model, asked, name, layer, strength))
     progress("layers and strengths", len(ways), len(ways))
     return found

@@ -5,16 +5,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
 from perdure.content import digest_json
 from perdure.editing.corruption import TracedFact
 from perdure.editing.tracing import TraceConfig, trace_facts
-from perdure.errors import SettingError
 from perdure.measuring.suites import Suite, read_known_facts
 from perdure.measuring.traced import TraceMeasures
 from perdure.measuring.tracing import build_trace
 from perdure.requests import read_facts
+from perdure.settings import checked
 
 if TYPE_CHECKING:
     from perdure.workspace.records import Version
@@ -65,13 +63,7 @@ def trace_config(given: Mapping[str, Any]) -> TraceConfig:
     Raises:
         SettingError: A setting that does not exist or is out of range.
     """
-    try:
-        return TraceConfig.model_validate(given)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        known = ", ".join(TraceConfig.model_fields)
-        raise SettingError(f"causal tracing: {where}: {first['msg']}. Settings: {known}") from error
+    return checked(TraceConfig, given, "causal tracing")
 
 
 def suite_facts() -> list[TracedFact]:
