@@ -96,4 +96,5 @@ class Registry:
 
 editors = Registry("editor", "perdure.editing")
 restraints = Registry("restraint", "perdure.deltas")
+regularizers = Registry("regularizer", "perdure.tuning.regularizers")
 measures = Registry("measure", "perdure.measuring")

@@ -1,0 +1,1 @@
+"""Tasks to deltas: one trainer, its regularizers, averaging, a pool of adapters, replay."""
