@@ -83,6 +83,8 @@ class Layout:
         blocks: The decoder blocks.
         mlps: The MLP of each block.
         mlp_out: The MLP's down-projection of each block.
+        attention_in: The attention's input projections of each block, in the order of their names: the key's, the
+            query's and the value's, or the one that makes all three.
         attention_out: The attention's output projection of each block.
         mlp_matrices: All projections of each block's MLP.
         heads: Query heads of a block.
@@ -94,6 +96,7 @@ class Layout:
     blocks: tuple[Any, ...]
     mlps: tuple[Any, ...]
     mlp_out: tuple[Projection, ...]
+    attention_in: tuple[tuple[Projection, ...], ...]
     attention_out: tuple[Projection, ...]
     mlp_matrices: tuple[tuple[Projection, ...], ...]
     heads: int
@@ -146,6 +149,10 @@ def _find(model: Any) -> Layout:
         blocks=tuple(blocks),
         mlps=tuple(module for _, module, _ in mlps),
         mlp_out=tuple(_projection(f"{name}.{family.output}", module) for name, module, family in mlps),
+        attention_in=tuple(
+            tuple(_projection(f"{name}.{child}", module) for child in sorted(family.children - {family.output}))
+            for name, module, family in attentions
+        ),
         attention_out=attention_out,
         mlp_matrices=tuple(
             tuple(_projection(f"{name}.{child}", module) for child in sorted(family.children))
