@@ -14,11 +14,22 @@ def test_layout_of_each_family(family):
     assert len(layout) == models.DEPTH
     assert layout.d_model == 32
     names = dict(model.named_parameters())
-    for projection in (*layout.mlp_out, *layout.attention_out, *layout.mlp_matrices[0]):
+    for projection in (*layout.mlp_out, *layout.attention_in[0], *layout.attention_out, *layout.mlp_matrices[0]):
         assert names[projection.name] is projection.module.weight
         assert projection.matrix.shape == (projection.d_out, projection.d_in)
     assert layout.mlp_out[0].d_out == layout.attention_out[0].d_out == 32
     assert layout.heads * layout.head_dim == layout.attention_out[0].d_in
+
+
+def test_what_attention_reads_through(family):
+    """Every linear map of the attention but its output, whether queries, keys and values are one matrix or three."""
+    layout = layout_of(family[0])
+    for block, projections in zip(layout.blocks, layout.attention_in, strict=True):
+        assert {projection.d_in for projection in projections} == {layout.d_model}
+        rows = sum(projection.d_out for projection in projections)
+        assert rows == (layout.heads + 2 * layout.kv_heads) * layout.head_dim
+        assert {id(p.module) for p in projections} <= {id(module) for module in block.modules()}
+        assert not any(projection.module is out.module for projection in projections for out in layout.attention_out)
 
 
 def test_head_size_may_differ_from_hidden_over_heads():
