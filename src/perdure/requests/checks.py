@@ -11,7 +11,18 @@ from pydantic_core import ErrorDetails
 from perdure.content import digest_json
 from perdure.requests.drafts import Draft, MisshapenError
 from perdure.requests.facts import Fact
-from perdure.requests.problems import ROW_PROBLEMS, FactFile, Merge, Place, Problem, Row, refusal, refuse_whole
+from perdure.requests.problems import (
+    ADVICE,
+    NOTHING_LEFT,
+    ROW_PROBLEMS,
+    FactFile,
+    Merge,
+    Place,
+    Problem,
+    Row,
+    refusal,
+    refuse_whole,
+)
 from perdure.requests.questions import (
     PARAPHRASES_LIMIT,
     QUESTIONS_LIMIT,
@@ -24,7 +35,6 @@ from perdure.requests.questions import (
 from perdure.requests.shapes import shape_of
 from perdure.requests.wording import escape, fold, name_kind, shorten
 
-_ADVICE = "Nothing was taken. Correct these rows, or skip the bad ones (skip_bad=True) to take the others."
 _NO_FACTS = "no facts: there is no row to take"
 _LIMITS = {
     "paraphrases": PARAPHRASES_LIMIT,
@@ -72,7 +82,7 @@ def gather(rows: Iterable[Row], *, name: str, skip_bad: bool = False, digest: st
     if not problems and not kept:
         raise refuse_whole(name, _NO_FACTS)
     if problems and (not skip_bad or not kept):
-        raise refusal(problems, _ADVICE if kept else "No row can be taken.")
+        raise refusal(problems, ADVICE if kept else NOTHING_LEFT)
     facts = tuple(entry.joined() for entry in kept)
     merged = tuple(entry.merge() for entry in kept if len(entry.places) > 1)
     named = digest or digest_json([fact.model_dump(mode="json") for fact in facts])

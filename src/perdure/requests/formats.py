@@ -14,7 +14,7 @@ import difflib
 import io
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -101,7 +101,8 @@ def _parsed(data: bytes) -> tuple[Any, str, int]:
         return None, "is nested too deeply", 1
 
 
-def _row(place: Place, value: object) -> Row:
+def row_of(place: Place, value: object) -> Row:
+    """A row with a parsed value, and what in it JSON does not allow: NaN, keys that stand twice."""
     flaws = tuple(Problem(place, reason, path) for path, reason in islice(_flaws(value), ROW_PROBLEMS))
     return Row(place, value, flaws)
 
@@ -122,22 +123,39 @@ def read_jsonl(data: bytes, file: str) -> Iterator[Row]:
         elif text := line.strip():
             value, reason, _ = _parsed(text)
             shown = shorten(text.decode(errors="backslashreplace")) if reason else ""
-            yield _bad(place, reason, shown) if reason else _row(place, value)
+            yield _bad(place, reason, shown) if reason else row_of(place, value)
 
 
 def read_json(data: bytes, file: str) -> Iterator[Row]:
     """Rows of a file that is one JSON list, or an object that holds one under `facts` or `data`."""
     if not data.strip():
         return
+    value = load_json(data, file)
+    yield from rows_in(_list_of(value, file) if isinstance(value, dict) else value, file)
+
+
+def load_json(data: bytes, file: str) -> Any:
+    """The JSON value that is a whole file.
+
+    Raises:
+        RequestError: It is no JSON, or not UTF-8.
+    """
     value, reason, line = _parsed(data)
     if reason:
         raise refuse_whole(file, reason, line)
-    if isinstance(value, dict):
-        value = _list_of(value, file)
+    return value
+
+
+def rows_in(value: object, file: str) -> Iterator[Row]:
+    """A row for each item of a parsed list.
+
+    Raises:
+        RequestError: The value is no list.
+    """
     if not isinstance(value, list):
         raise refuse_whole(file, f"must be a list of objects, got {name_kind(value)}")
     for index, item in enumerate(value):
-        yield _row(Place(file, index, "index"), item)
+        yield row_of(Place(file, index, "index"), item)
 
 
 def _list_of(holder: dict[str, Any], file: str) -> object:
@@ -154,13 +172,33 @@ def _list_of(holder: dict[str, Any], file: str) -> object:
 
 def read_csv(data: bytes, file: str) -> Iterator[Row]:
     """Rows of a file with a header and commas."""
+    return read_table(data, file, _header_fault, _object_of)
+
+
+def read_table(
+    data: bytes,
+    file: str,
+    header_fault: Callable[[Sequence[str]], str],
+    object_of: Callable[[Sequence[str], Sequence[str]], Mapping[str, Any]],
+) -> Iterator[Row]:
+    """Rows of a file with a header and commas.
+
+    Args:
+        data: The file.
+        file: Its name, for messages.
+        header_fault: Why these columns cannot be read; empty when they can.
+        object_of: The object that columns and cells are.
+
+    Raises:
+        RequestError: The header cannot be used.
+    """
     # Bytes that are not UTF-8 become lone surrogates, so that one bad row does not hide the others.
     records = _records(data.decode("utf-8", "surrogateescape"))
     line, header = next(records, (1, []))
     if isinstance(header, str):
         raise refuse_whole(file, header, line)
     names = [name.strip() for name in header]
-    if fault := _header_fault(names):
+    if fault := _table_fault(names) or header_fault(names):
         raise refuse_whole(file, fault, line)
     for line, cells in records:
         place = Place(file, line)
@@ -171,7 +209,7 @@ def read_csv(data: bytes, file: str) -> Iterator[Row]:
         elif broken := [name for name, cell in zip(names, cells, strict=True) if not _encodes(cell)]:
             yield Row(place, problems=tuple(Problem(place, "is not UTF-8", name) for name in broken))
         else:
-            yield Row(place, _object_of(names, cells))
+            yield Row(place, object_of(names, cells))
 
 
 def _records(text: str) -> Iterator[tuple[int, list[str] | str]]:
@@ -194,14 +232,19 @@ def _encodes(cell: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in cell)
 
 
-def _header_fault(names: Sequence[str]) -> str:
-    """Why these columns cannot be read; empty when they can."""
-    if not names:
-        return ""
+def _table_fault(names: Sequence[str]) -> str:
+    """Why no table can have these columns; empty when one can."""
     if len(names) == 1 and set(names[0]) & set(";\t"):
         return "the header must separate its columns with commas"
     if repeated := _repeated(names):
         return f"the header names {shorten(repeated[0])} more than once"
+    return ""
+
+
+def _header_fault(names: Sequence[str]) -> str:
+    """Why no facts can be read from these columns; empty when they can."""
+    if not names:
+        return ""
     if shape_of(dict.fromkeys(names)).reads:
         return ""
     known = ", ".join(Fact.model_fields)

@@ -8,6 +8,8 @@ from perdure.errors import RequestError
 from perdure.requests.facts import Fact
 
 _SHOWN = 20
+ADVICE = "Nothing was taken. Correct these rows, or skip the bad ones (skip_bad=True) to take the others."
+NOTHING_LEFT = "No row can be taken."
 ROW_PROBLEMS = 20  # a hostile row can be wrong in a million places
 
 

@@ -5,19 +5,19 @@ A file may have 256 MiB and 200,000 rows, a line 8 MiB; the whole file is in mem
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from perdure.content import digest_bytes
 from perdure.requests.checks import gather
-from perdure.requests.formats import FORMATS, Format
+from perdure.requests.formats import FORMATS
 from perdure.requests.problems import FactFile, Row, refuse_whole
 from perdure.requests.wording import escape
 
 FILE_LIMIT = 256 << 20
 ROW_LIMIT = 200_000
 
-_BOM = b"\xef\xbb\xbf"
+BOM = b"\xef\xbb\xbf"
 _CODE = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".npy", ".npz", ".joblib", ".dill"}
 
 
@@ -33,12 +33,30 @@ def read_facts(path: Path | str, *, skip_bad: bool = False) -> FactFile:
             `.problems` has each reason.
     """
     path = Path(path)
-    name = escape(path.name[:100])[:200] or "."
+    name, data = read_bytes(path, FORMATS)
+    rows = FORMATS[path.suffix.lower()](data.removeprefix(BOM), name)
+    return gather(capped(rows, name), name=name, skip_bad=skip_bad, digest=digest_bytes(data))
+
+
+def read_bytes(path: Path, known: Collection[str]) -> tuple[str, bytes]:
+    """The printable name and the bytes of a regular file that is not too large.
+
+    Args:
+        path: The file.
+        known: The extensions that it may have, in lower case with the dot.
+
+    Raises:
+        RequestError: It is missing, no regular file, of another extension, too large, or UTF-16.
+    """
+    name = name_of(path)
     size = _size_of(path, name)
-    rows = _format_of(path, name)
-    data = _bytes_of(path, name, size)
-    found = _capped(rows(data.removeprefix(_BOM), name), name)
-    return gather(found, name=name, skip_bad=skip_bad, digest=digest_bytes(data))
+    _check_extension(path, name, known)
+    return name, _bytes_of(path, name, size)
+
+
+def name_of(path: Path) -> str:
+    """What a file or folder is called in messages: the last part of its path, printable and not too long."""
+    return escape(path.name[:100])[:200] or "."
 
 
 def _size_of(path: Path, name: str) -> int:
@@ -56,14 +74,13 @@ def _size_of(path: Path, name: str) -> int:
     return found.st_size
 
 
-def _format_of(path: Path, name: str) -> Format:
-    suffix, known = path.suffix.lower(), ", ".join(FORMATS)
+def _check_extension(path: Path, name: str, known: Collection[str]) -> None:
+    suffix, listed = path.suffix.lower(), ", ".join(known)
     if suffix in _CODE:
-        reason = f"a {suffix} file can run code when it is loaded, so it is not opened; export it to one of {known}"
+        reason = f"a {suffix} file can run code when it is loaded, so it is not opened; export it to one of {listed}"
         raise refuse_whole(name, reason)
-    if suffix not in FORMATS:
-        raise refuse_whole(name, f"unknown extension {escape(suffix)!r}. Known: {known}")
-    return FORMATS[suffix]
+    if suffix not in known:
+        raise refuse_whole(name, f"unknown extension {escape(suffix)!r}. Known: {listed}")
 
 
 def _bytes_of(path: Path, name: str, size: int) -> bytes:
@@ -83,7 +100,12 @@ def _bytes_of(path: Path, name: str, size: int) -> bytes:
     return data
 
 
-def _capped(rows: Iterable[Row], name: str) -> Iterator[Row]:
+def capped(rows: Iterable[Row], name: str) -> Iterator[Row]:
+    """`rows`, refused once they are more than a file may have.
+
+    Raises:
+        RequestError: There are more than `ROW_LIMIT`.
+    """
     for count, row in enumerate(rows, 1):
         if count > ROW_LIMIT:
             raise refuse_whole(name, f"has more than {ROW_LIMIT} rows; split it")

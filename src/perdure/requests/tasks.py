@@ -1,0 +1,119 @@
+"""Tasks read from files, folders and data sets: checked, without duplicates, in parts that share no answer."""
+
+from pathlib import Path
+
+from perdure.errors import SettingError
+from perdure.requests.examples import Example, Message, Task
+from perdure.requests.problems import ADVICE, NOTHING_LEFT, Problem, refusal, refuse_whole
+from perdure.requests.readers import name_of
+from perdure.requests.task_checks import (
+    Examples,
+    LengthReport,
+    Lengths,
+    drop_leaks,
+    length_report,
+    merge_duplicates,
+    note_contradictions,
+    split_off,
+)
+from perdure.requests.task_files import TaskSource, is_folder, read_file, read_folder
+from perdure.requests.task_rows import example_of, unread_keys
+from perdure.requests.wording import escape
+
+__all__ = ["Example", "LengthReport", "Lengths", "Message", "Task", "length_report", "read_task"]
+
+_SHOWN = 5
+
+
+def read_task(
+    path: Path | str,
+    *,
+    name: str | None = None,
+    validation: float = 0.1,
+    test: float = 0.0,
+    seed: int = 0,
+    skip_bad: bool = False,
+) -> Task:
+    """The checked examples of a file, a folder or a data set, in the shapes of `perdure.requests.task_shapes`.
+
+    Args:
+        path: A `.jsonl`, `.ndjson`, `.json` or `.csv` file; a folder with a file for each part; a folder saved by
+            `Dataset.save_to_disk`; or, where there is no such path, a data set `owner/name` of the hub.
+        name: What the task is called; the name of the file or folder when not given.
+        validation: Which share of train becomes validation where the source has none.
+        test: The same for test.
+        seed: Decides which examples these are.
+        skip_bad: Leave bad rows out with a note, instead of refusing all.
+
+    Raises:
+        RequestError: It cannot be read, a row is bad and `skip_bad` is not set, or nothing is left to train on;
+            `.problems` has each reason.
+        SettingError: The shares leave nothing for train.
+    """
+    if not (0 <= validation < 1 and 0 <= test < 1 and validation + test < 1):
+        raise SettingError(f"validation {validation} and test {test} must be shares from 0 that sum to less than 1")
+    path = Path(path)
+    parts, notes = _examples_of(_source(path), name_of(path), skip_bad)
+    parts, more = _settled(parts, {"test": test, "validation": validation}, seed)
+    if not parts["train"]:
+        raise refuse_whole(name_of(path), "nothing is left to train on; " + ("; ".join([*notes, *more]) or "no rows"))
+    instructions = {example.instruction for examples in parts.values() for example in examples}
+    return Task(
+        name=name if name is not None else path.stem,
+        instruction=instructions.pop() if len(instructions) == 1 else "",
+        **parts,
+        notes=(*notes, *more),
+    )
+
+
+def _source(path: Path) -> TaskSource:
+    if is_folder(path):
+        return TaskSource(read_folder(path), path)
+    return TaskSource(read_file(path), path.parent)
+
+
+def _examples_of(source: TaskSource, name: str, skip_bad: bool) -> tuple[dict[str, Examples], list[str]]:
+    """The examples of each part that the source has, and notes about what was left out."""
+    parts, problems, bad = {}, [], 0
+    for part, rows in source.parts.items():
+        found = []
+        for row in rows:
+            example, faults = example_of(row, source.folder)
+            problems += faults
+            bad += bool(faults)
+            if example:
+                found.append(example)
+        parts[part] = tuple(found)
+    left = any(parts.values())
+    if problems and (not skip_bad or not left):
+        raise refusal(problems, ADVICE if left else NOTHING_LEFT)
+    if not left:
+        raise refuse_whole(name, "no examples: there is no row to take")
+    unread = unread_keys([row for rows in source.parts.values() for row in rows])
+    return parts, [*_left_out(problems, bad), *_not_read(unread)]
+
+
+def _left_out(problems: list[Problem], bad: int) -> list[str]:
+    if not problems:
+        return []
+    more = f"; and {len(problems) - _SHOWN} more problems" if len(problems) > _SHOWN else ""
+    return [f"{bad} bad rows were left out: {'; '.join(map(str, problems[:_SHOWN]))}{more}"]
+
+
+def _not_read(unread: dict[str, int]) -> list[str]:
+    if not unread:
+        return []
+    shown = ", ".join(escape(str(key)[:30]) for key in list(unread)[:_SHOWN])
+    return [f"not read: {shown}{' and others' if len(unread) > _SHOWN else ''}"]
+
+
+def _settled(given: dict[str, Examples], shares: dict[str, float], seed: int) -> tuple[dict[str, Examples], list[str]]:
+    """All three parts: train without duplicates, what is missing split off it, then no answer in two of them."""
+    train, notes = merge_duplicates(given.get("train", ()))
+    missing = {part: share for part, share in shares.items() if share and part not in given}
+    parts = {"test": (), "validation": (), **given} | split_off(train, missing, seed)
+    notes += [f"no {part} was split off: there are too few prompts" for part in missing if not parts[part]]
+    parts["validation"], more = drop_leaks(parts["validation"], parts["test"], "test")
+    held = (*parts["test"], *parts["validation"])
+    parts["train"], leaks = drop_leaks(parts["train"], held, "validation or test")
+    return parts, [*notes, *more, *leaks, *note_contradictions((*parts["train"], *held))]
