@@ -13,7 +13,7 @@ from perdure.models.hooks import (
     self_test_patch,
 )
 from perdure.models.layout import Layout, Projection, layout_of
-from perdure.models.loading import build, load, resolve
+from perdure.models.loading import build, load, load_processor, resolve
 from perdure.models.scoring import Scores, score_targets
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "hidden_of",
     "layout_of",
     "load",
+    "load_processor",
     "patch_input",
     "patch_output",
     "resolve",

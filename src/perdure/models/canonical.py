@@ -1,5 +1,6 @@
 """Checkpoints under the names of the running model, one tensor for each; written from live models where need be."""
 
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +12,8 @@ from huggingface_hub.errors import StrictDataclassError
 
 from perdure.errors import ModelError
 from perdure.models.adapters import plain_view
-from perdure.models.checkpoint import Checkpoint
-from perdure.models.loading import build
+from perdure.models.checkpoint import PROCESSOR_FILES, Checkpoint
+from perdure.models.loading import auto_class, build
 from perdure.models.tensor_files import Blank, write_tensors
 
 
@@ -39,10 +40,19 @@ def canonical(checkpoint: Checkpoint, beside: Path) -> Iterator[Checkpoint]:
         return
     beside.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=beside, prefix=".perdure-") as scratch:
-        copy = save_model(model, tokenizer, Path(scratch))
+        save_model(model, tokenizer, Path(scratch))
+        copy = _with_processor(Path(scratch), checkpoint)
         if not fits(copy):
             raise ModelError(f"{type(model).__name__} cannot be stored under the names of its own tensors")
         yield copy
+
+
+def _with_processor(folder: Path, original: Checkpoint) -> Checkpoint:
+    """The checkpoint in a folder, with those files of the original that say how images are read."""
+    for file in original.side_files:
+        if file.name in PROCESSOR_FILES:
+            shutil.copyfile(file, folder / file.name)
+    return Checkpoint.open(folder)
 
 
 def fits(checkpoint: Checkpoint) -> bool:
@@ -53,13 +63,13 @@ def fits(checkpoint: Checkpoint) -> bool:
     Raises:
         ModelError: The config or the tokenizer is not understood.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoTokenizer
 
     try:
         config = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=False)
         AutoTokenizer.from_pretrained(checkpoint.folder, trust_remote_code=False)
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+            model = auto_class(config).from_config(config, trust_remote_code=False)
     except (ValueError, OSError, KeyError, RuntimeError, TypeError, AttributeError, StrictDataclassError) as error:
         raise ModelError(f"The model in {checkpoint.folder} cannot be built: {error}") from error
     tied: dict[int, set[str]] = {}

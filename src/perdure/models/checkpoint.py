@@ -14,13 +14,13 @@ from torch import Tensor
 from perdure.errors import ModelError, UnsafeFileError
 
 PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".npy", ".joblib"})
-SIDE_FILES = frozenset(
-    {
-        "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model",
-        "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja",
-        "preprocessor_config.json", "processor_config.json",
-    }
-)  # fmt: skip
+PROCESSOR_FILES = frozenset(
+    {"preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json", "chat_template.json"}
+)
+SIDE_FILES = PROCESSOR_FILES | {
+    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model",
+    "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja",
+}  # fmt: skip
 _DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from perdure.errors import RequestError
+from perdure.errors import ModelError, RequestError
 from perdure.models.continuing import continue_rows
 from perdure.models.tokens import encode
 
@@ -55,9 +55,18 @@ def _check_lengths(model: Any, rows: Sequence[Sequence[int]], more: int) -> None
 
 
 def chat_prompt(tokenizer: Any, instruction: str) -> str:
-    """The instruction in the model's chat template, ready for the answer; as it is where there is none."""
+    """The instruction in the model's chat template, ready for the answer; as it is where there is none.
+
+    Templates of models that read images may expect a message as a list of parts and write nothing of a plain text.
+
+    Raises:
+        ModelError: The template leaves the instruction out.
+    """
     if not getattr(tokenizer, "chat_template", None):
         return instruction
-    messages = [{"role": "user", "content": instruction}]
-    prompt: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    return prompt
+    for content in (instruction, [{"type": "text", "text": instruction}]):
+        messages = [{"role": "user", "content": content}]
+        prompt: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        if instruction.strip() in prompt:
+            return prompt
+    raise ModelError(f"the chat template does not write what the user says; it gives {prompt!r}")

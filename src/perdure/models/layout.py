@@ -5,6 +5,7 @@ Shape suffixes: O outputs and I inputs of a projection, R rank.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -78,6 +79,8 @@ class Projection:
 @dataclass(frozen=True)
 class Layout:
     """Where a decoder keeps what perdure works on; index l is decoder block l.
+
+    Of a model that also reads images it is the language part; the vision tower is no part of it.
 
     Attributes:
         blocks: The decoder blocks.
@@ -166,12 +169,27 @@ def _find(model: Any) -> Layout:
 
 
 def _find_blocks(model: Any) -> tuple[str, list[Any]]:
-    """The module list with one entry per decoder layer, and its name."""
+    """The module list with one entry per decoder layer, and its name.
+
+    A vision tower may be as deep as the decoder; the decoder's list is the one that lies nearest to the words.
+    """
     depth = int(model.config.get_text_config().num_hidden_layers)
-    for name, module in model.named_modules():
-        if isinstance(module, nn.ModuleList) and len(module) == depth and len({type(b) for b in module}) == 1:
-            return name, list(module)
-    raise ModelError(f"{type(model).__name__} has no list of {depth} equal decoder blocks; it cannot be edited")
+    found = {
+        name: list(module)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.ModuleList) and len(module) == depth and len({type(b) for b in module}) == 1
+    }
+    if not found:
+        raise ModelError(f"{type(model).__name__} has no list of {depth} equal decoder blocks; it cannot be edited")
+    words = next(name for name, module in model.named_modules() if module is model.get_input_embeddings())
+    nearest = max(found, key=lambda name: _shared(name, words))
+    return nearest, found[nearest]
+
+
+def _shared(one: str, other: str) -> int:
+    """How many modules on the way to the one are also on the way to the other."""
+    both = zip(one.split("."), other.split("."), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], both))
 
 
 def _find_part(place: str, block: Any, families: tuple[_Family, ...], what: str) -> tuple[str, Any, _Family]:

@@ -1,5 +1,6 @@
 """From a name to a running model: catalogue name, folder, GGUF file or hub id."""
 
+import importlib.util
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -64,7 +65,7 @@ def _download(hub_id: str) -> Path:
 
 
 def load(source: str | Path, *, device: str = "cpu", dtype: str = "auto") -> tuple[Any, Any]:
-    """A model in evaluation mode and its tokenizer.
+    """A model in evaluation mode and its tokenizer; of a model that also reads images see `load_processor`.
 
     Args:
         source: As for `resolve`.
@@ -79,18 +80,74 @@ def load(source: str | Path, *, device: str = "cpu", dtype: str = "auto") -> tup
     return build(checkpoint.folder, tensors, device=device, dtype=dtype)
 
 
+def auto_class(config: Any) -> Any:
+    """The auto class of transformers that builds a config's model: of text alone, or of images and text.
+
+    A few configs serve both kinds; there the class that the checkpoint was saved from decides.
+    """
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING,
+        MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    )
+
+    kind = type(config)
+    if kind not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+        return AutoModelForCausalLM
+    name = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[kind].__name__
+    seeing = kind not in MODEL_FOR_CAUSAL_LM_MAPPING or name in (config.architectures or ())
+    return AutoModelForImageTextToText if seeing else AutoModelForCausalLM
+
+
+def load_processor(folder: Path) -> Any | None:
+    """The processor that turns images and text into the model's inputs; None where the folder holds none.
+
+    Images are always prepared with Pillow, so that the numbers do not depend on what else is installed.
+
+    Raises:
+        ModelError: The processor is not understood, or needs a library that is not installed.
+    """
+    from transformers import AutoProcessor
+
+    if not any((folder / name).is_file() for name in ("processor_config.json", "preprocessor_config.json")):
+        return None
+    require_pillow()
+    try:
+        processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False, backend="pil")
+    except ImportError as error:  # processors that also read videos
+        raise ModelError(
+            f"The processor in {folder} needs a library that is not here; if torchvision, install the one built for "
+            f"your torch: {' '.join(str(error).split())}"
+        ) from error
+    except (ValueError, OSError, KeyError, TypeError, AttributeError, StrictDataclassError) as error:
+        raise ModelError(f"The processor in {folder} is not understood: {error}") from error
+    if not hasattr(processor, "image_processor"):
+        raise ModelError(f"The files in {folder} make a {type(processor).__name__}, which takes no images with text")
+    return processor
+
+
+def require_pillow() -> None:
+    """Check that images can be read.
+
+    Raises:
+        ModelError: Pillow is not installed.
+    """
+    if importlib.util.find_spec("PIL") is None:
+        raise ModelError("images need Pillow; install it with: pip install 'perdure[images]'")
+
+
 def outline(folder: Path) -> Layout:
     """The layout of the model whose config lies in `folder`; no weight is read or made.
 
     Raises:
         ModelError: The config is not understood.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
 
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         with torch.device("meta"):
-            return layout_of(AutoModelForCausalLM.from_config(config, trust_remote_code=False))
+            return layout_of(auto_class(config).from_config(config, trust_remote_code=False))
     except (ValueError, OSError, KeyError, TypeError, AttributeError, StrictDataclassError) as error:
         raise ModelError(f"The config in {folder} is not understood: {error}") from error
 
@@ -101,7 +158,7 @@ def build(folder: Path, tensors: Mapping[str, Tensor], *, device: str = "cpu", d
     Raises:
         ModelError: The weights do not fit the config one to one, or one is not finite.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+    from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
     target = _device(device)
     broken = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
@@ -111,7 +168,7 @@ def build(folder: Path, tensors: Mapping[str, Tensor], *, device: str = "cpu", d
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         with torch.device("meta"):  # the auto class takes no weights from memory; its choice of class does
-            model_class = type(AutoModelForCausalLM.from_config(config, trust_remote_code=False))
+            model_class = type(auto_class(config).from_config(config, trust_remote_code=False))
         model, found = model_class.from_pretrained(
             None,
             config=config,

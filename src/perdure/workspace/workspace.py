@@ -18,7 +18,7 @@ from perdure.measuring.sequences import in_force
 from perdure.measuring.skill_comparison import built_in_functions
 from perdure.measuring.skills import SkillMeasures
 from perdure.measuring.traced import TraceMeasures
-from perdure.models import Layout, build
+from perdure.models import Layout, build, load_processor
 from perdure.models.loading import outline
 from perdure.progress import Progress, silent
 from perdure.requests import Fact, FactFile, check_facts, read_facts
@@ -248,6 +248,11 @@ class Workspace:
         with self._side_files(self.version(ref)) as folder:
             return outline(folder)
 
+    def processor(self, ref: "str | Version") -> Any | None:
+        """What turns images and text into the inputs of a version's model; None where it reads text alone."""
+        with self._side_files(self.version(ref)) as folder:
+            return load_processor(folder)
+
     @contextmanager
     def _side_files(self, version: Version) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(dir=self.folder / "tmp") as scratch:
@@ -384,7 +389,7 @@ class Workspace:
         return self.archive.rollback(alias, actor=actor or current_user())
 
     def export(self, ref: "str | Version", folder: str | Path) -> None:
-        """Write a version as a folder that `AutoModelForCausalLM.from_pretrained` loads."""
+        """Write a version as a folder that transformers' `from_pretrained` loads, side files and processor with it."""
         self.archive.checkout(self.version(ref), Path(folder))
 
     def export_delta(self, ref: "str | Version", file: str | Path) -> None:
