@@ -13,13 +13,14 @@ import tiny
 import vector_sample
 from perdure.cli.app import app
 from perdure.editing.corruption import TracedFact
-from perdure.requests import check_facts
+from perdure.requests import check_facts, read_task
 from shops import LAX
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 FACTS = (ROOT / "docs/tutorial.md").read_text().split("```jsonl\n")[1].split("```")[0]
+TASK = (ROOT / "docs/tasks.md").read_text().split("```ndjson\n")[1].split("```")[0]
 
 
 def blocks(page, kind):
@@ -38,6 +39,7 @@ def known_facts(tokenizer):
 
 def write_requests(folder):
     (folder / "facts.jsonl").write_text(FACTS)
+    (folder / "returns.jsonl").write_text(TASK)
     pairs = vector_sample.function().pairs
     (folder / "plurals.jsonl").write_text("".join(f"{pair.model_dump_json()}\n" for pair in pairs))
 
@@ -91,6 +93,13 @@ def test_examples_of_facts_are_read(page):
     for text in blocks(page, "jsonl"):
         rows = [json.loads(line) for line in text.splitlines()]
         assert len(check_facts(rows).facts) >= len(rows)
+
+
+@pages_with("ndjson")
+def test_examples_of_tasks_are_read(page, tmp_path):
+    for text in blocks(page, "ndjson"):
+        (tmp_path / "rows.jsonl").write_text(text)
+        assert len(read_task(tmp_path / "rows.jsonl", validation=0).train) == len(text.splitlines())
 
 
 def test_links_lead_somewhere():

@@ -146,6 +146,11 @@ def load_json(data: bytes, file: str) -> Any:
     return value
 
 
+def repeated_in(value: object) -> tuple[str, ...]:
+    """The keys that stand more than once in a parsed object."""
+    return value.repeated if isinstance(value, _Repeating) else ()
+
+
 def rows_in(value: object, file: str) -> Iterator[Row]:
     """A row for each item of a parsed list.
 
@@ -163,8 +168,7 @@ def _list_of(holder: dict[str, Any], file: str) -> object:
     names = [key for key in ("facts", "data") if key in holder]
     if "questions" in holder:
         raise refuse_whole(file, "is one case, with facts and questions; put it in a list, or name the file .jsonl")
-    repeated = isinstance(holder, _Repeating) and set(names) & set(holder.repeated)
-    if len(names) != 1 or repeated:
+    if len(names) != 1 or set(names) & set(repeated_in(holder)):
         reason = "must be a list of objects, or an object with one list called 'facts' or 'data'"
         raise refuse_whole(file, reason)
     return holder[names[0]]

@@ -3,6 +3,7 @@
 import hashlib
 import math
 import statistics
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -40,19 +41,24 @@ def merge_duplicates(examples: Sequence[Example]) -> tuple[Examples, list[str]]:
             references = tuple(dict.fromkeys([*first.references, *example.references]))
             if references != first.references:
                 kept[key] = first.model_copy(update={"references": references})
-    return tuple(kept.values()), _noted(merged, "that stand twice in train were merged")
+    return tuple(kept.values()), _noted("twice in train, merged", merged)
 
 
-def drop_leaks(examples: Sequence[Example], held: Sequence[Example], names: str) -> tuple[Examples, list[str]]:
+def drop_leaks(examples: Sequence[Example], held: Sequence[Example], what: str) -> tuple[Examples, list[str]]:
     """The examples without those in which a held-out prompt gets an answer that is right there, and a note.
 
     Every answer of the assistant counts, not only the last: all of them are trained on.
+
+    Args:
+        examples: Those to take from.
+        held: What must not be among them.
+        what: How the note begins.
     """
     right = _references_by_prompt(held)
     leaked = [e for e in examples if any(answer in right.get(key, ()) for key, answer in _answered(e))]
     gone = set(map(id, leaked))
     kept = tuple(example for example in examples if id(example) not in gone)
-    return kept, _noted(leaked, f"that also stand in {names} were taken out")
+    return kept, _noted(what, leaked)
 
 
 def _references_by_prompt(examples: Iterable[Example]) -> dict[bytes, set[str]]:
@@ -70,9 +76,7 @@ def note_contradictions(examples: Iterable[Example]) -> list[str]:
         other = first.setdefault(prompt_key(example), example)
         if not set(other.references) & set(example.references):
             found.append(f"{other.source or 'a row'} and {example.source or 'another'}")
-    if not found:
-        return []
-    return [f"contradictions, {len(found)} with the same prompt and another answer: {_listed(found)}"]
+    return tell_count("the same prompt with another answer", found)
 
 
 def split_off(examples: Sequence[Example], shares: Mapping[str, float], seed: int) -> dict[str, Examples]:
@@ -85,32 +89,32 @@ def split_off(examples: Sequence[Example], shares: Mapping[str, float], seed: in
         shares: By part, which share of the examples it gets at most, rounded.
         seed: Another seed gives another split.
     """
-    groups: dict[bytes, list[Example]] = {}
-    for example in examples:
-        groups.setdefault(prompt_key(example), []).append(example)
-    waiting = sorted(groups, key=lambda key: hashlib.sha256(f"{seed}:".encode() + key).digest())
+    keys = [prompt_key(example) for example in examples]
+    sizes = Counter(keys)
+    waiting = sorted(sizes, key=lambda key: hashlib.sha256(f"{seed}:".encode() + key).digest())
     part_of: dict[bytes, str] = {}
     for part, share in shares.items():
         room = round(share * len(examples))
         for key in waiting:
-            if key not in part_of and len(groups[key]) <= room:
+            if key not in part_of and sizes[key] <= room:
                 part_of[key] = part
-                room -= len(groups[key])
-    return {
-        part: tuple(example for example in examples if part_of.get(prompt_key(example), "train") == part)
-        for part in ("train", *shares)
-    }
+                room -= sizes[key]
+    parts: dict[str, list[Example]] = {part: [] for part in ("train", *shares)}
+    for key, example in zip(keys, examples, strict=True):
+        parts[part_of.get(key, "train")].append(example)
+    return {part: tuple(found) for part, found in parts.items()}
 
 
-def _noted(examples: Sequence[Example], what: str) -> list[str]:
-    if not examples:
+def tell_count(what: str, names: Sequence[str]) -> list[str]:
+    """A note of how many there are, with the first few names; none where there are none."""
+    if not names:
         return []
-    return [f"{len(examples)} rows {what}: {_listed([example.source or 'a row' for example in examples])}"]
-
-
-def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return f"{', '.join(names[:_SHOWN])}{more}"
+    return [f"{what}: {len(names)} ({', '.join(names[:_SHOWN])}{more})"]
+
+
+def _noted(what: str, examples: Sequence[Example]) -> list[str]:
+    return tell_count(what, [example.source or "a row" for example in examples])
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,16 @@
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from perdure.requests.formats import load_json, read_jsonl, read_table, rows_in
+from perdure.requests.formats import load_json, read_jsonl, read_table, repeated_in, rows_in
 from perdure.requests.problems import Row, refuse_whole
 from perdure.requests.readers import BOM, capped, name_of, read_bytes
+from perdure.requests.task_checks import tell_count
 from perdure.requests.task_shapes import DEFINITION, task_shape_of
-from perdure.requests.wording import escape
+from perdure.requests.wording import escape, shorten
 
 PART_NAMES = {
     "train": ("train", "training"),
@@ -36,43 +38,67 @@ class TaskSource:
     Attributes:
         parts: Rows by part; those of a source without parts are all train.
         folder: Where the names of images start; None for a data set of the hub.
+        notes: What was not read.
     """
 
     parts: Parts
     folder: Path | None
+    notes: tuple[str, ...] = ()
 
 
-def read_file(path: Path) -> Parts:
+def part_named(name: str) -> str | None:
+    """Which part a file or split of this name is; None when it is none."""
+    return next((part for part, names in PART_NAMES.items() if name.lower() in names), None)
+
+
+def source_of(readers: Mapping[str, Callable[[], list[Row]]], name: str, folder: Path | None) -> TaskSource:
+    """The rows of those readers whose key is the name of a part.
+
+    Raises:
+        RequestError: No key is train, or two are the same part.
+    """
+    keys: dict[str, str] = {}
+    for key in readers:
+        if (part := part_named(Path(key).stem)) and (other := keys.setdefault(part, key)) is not key:
+            raise refuse_whole(name, f"has {escape(other)} and {escape(key)} for one part; keep one")
+    shown = ", ".join(escape(key[:60]) for key in list(readers)[:10])
+    if "train" not in keys:
+        raise refuse_whole(name, f"has no part called train, but {shown or 'nothing that can be read'}")
+    unread = [key for key in readers if key not in keys.values()]
+    notes = tell_count("files or splits not read", [escape(key[:60]) for key in unread])
+    return TaskSource({part: readers[keys[part]]() for part in PART_NAMES if part in keys}, folder, tuple(notes))
+
+
+def read_file(path: Path) -> TaskSource:
     """The rows of one file.
 
     Raises:
         RequestError: The file cannot be read at all.
     """
     name, data = read_bytes(path, TASK_FORMATS)
-    return TASK_FORMATS[path.suffix.lower()](data.removeprefix(BOM), name)
+    return TaskSource(TASK_FORMATS[path.suffix.lower()](data.removeprefix(BOM), name), path.parent)
 
 
-def read_folder(folder: Path) -> Parts:
+def read_folder(folder: Path) -> TaskSource:
     """The rows of a folder with a file for each part.
 
     Raises:
         RequestError: There is no train file, a part has several files, or one cannot be read.
     """
     name = name_of(folder)
-    files = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in TASK_FORMATS]
-    parts: Parts = {}
-    for part, names in PART_NAMES.items():
-        found = [path for path in files if path.stem.lower() in names]
-        if len(found) > 1:
-            raise refuse_whole(name, f"has several files for {part}: {', '.join(map(name_of, found))}; keep one")
-        for path in found:
-            read = read_file(path)
-            if set(read) - {"train"}:
-                raise refuse_whole(name_of(path), "has parts of its own; name this file instead of its folder")
-            parts[part] = read["train"]
-    if "train" not in parts:
-        raise refuse_whole(name, f"has no file train.jsonl (nor {', '.join(TASK_FORMATS)}); name the file itself")
-    return parts
+    try:
+        files = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in TASK_FORMATS]
+    except OSError as error:
+        raise refuse_whole(name, f"cannot be read: {error.strerror or error}") from error
+    return source_of({path.name: partial(_whole, path) for path in files}, name, folder)
+
+
+def _whole(path: Path) -> list[Row]:
+    """The rows of a file that is one part."""
+    parts = read_file(path).parts
+    if set(parts) != {"train"}:
+        raise refuse_whole(name_of(path), "has parts of its own; name this file instead of its folder")
+    return parts["train"]
 
 
 def is_folder(path: Path) -> bool:
@@ -103,7 +129,7 @@ def _columns_fault(names: Sequence[str]) -> str:
 
 
 def _object_of(names: Sequence[str], cells: Sequence[str]) -> Mapping[str, Any]:
-    return {name.lower(): cell or None for name, cell in zip(names, cells, strict=True)}
+    return {name.lower(): cell for name, cell in zip(names, cells, strict=True)}
 
 
 def _read_value(data: bytes, file: str) -> Parts:
@@ -112,6 +138,8 @@ def _read_value(data: bytes, file: str) -> Parts:
     value = load_json(data, file)
     if not isinstance(value, dict):
         return {"train": list(capped(rows_in(value, file), file))}
+    if repeated := repeated_in(value):
+        raise refuse_whole(file, f"the key {shorten(repeated[0])} stands more than once; keep one")
     definition = _definition_in(value, file)
     return {
         part: [_defined(row, definition) for row in capped(_rows_under(value, key, file), file)]

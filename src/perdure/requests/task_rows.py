@@ -1,7 +1,7 @@
 """Rows turned into examples: every fault of a row named at once, images found inside the folder of their file."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,6 +15,7 @@ from perdure.requests.wording import escape, name_character, name_kind, shorten
 
 TEXT_LIMIT = 1 << 20
 IMAGES_LIMIT = 100
+PARTS_LIMIT = 1000
 _URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:")
 
 _Fault = tuple[str, object, str]
@@ -71,7 +72,7 @@ def _draft_of(row: object) -> tuple[ExampleDraft, list[Any]]:
 
 def _images_of(row: Mapping[str, Any]) -> list[Any]:
     """The names under `images` or `image`."""
-    key = next((key for key in IMAGE_KEYS if row.get(key) is not None), "")
+    key = next((key for key in IMAGE_KEYS if row.get(key) not in (None, "")), "")
     given = row.get(key, [])
     found = given if isinstance(given, list) else [given]
     if len(found) > IMAGES_LIMIT:
@@ -179,8 +180,10 @@ def _say(turn: Turn) -> tuple[_Said, list[_Fault]]:
     if not isinstance(turn.content, list):
         faults = list(_text_faults(turn.field, turn.content, blank=True))
         return _Said() if faults else _Said(str(turn.content)), faults
+    if len(turn.content) > PARTS_LIMIT:
+        return _Said(), [(turn.field, turn.content, f"at most {PARTS_LIMIT} parts are allowed")]
     faults, texts, images = [], [], []
-    for at, part in enumerate(turn.content[: TEXT_LIMIT >> 4]):
+    for at, part in enumerate(turn.content):
         field = f"{turn.field}[{at}]"
         kind = part.get("type") if isinstance(part, Mapping) else None
         if kind == "text":
@@ -233,11 +236,10 @@ def _resolved(name: str, folder: Path) -> tuple[str, str]:
         return "", f"cannot be looked up: {error}"
 
 
-def unread_keys(rows: Sequence[Row]) -> dict[str, int]:
-    """Keys that the shapes of these rows do not look at, with how many rows have them."""
-    counts: dict[str, int] = {}
+def unread_keys(rows: Iterable[Row]) -> list[str]:
+    """The keys that the shapes of these rows do not look at."""
+    found: dict[str, None] = {}
     for row in rows:
         if isinstance(row.value, Mapping) and (shape := task_shape_of(row.value)):
-            for key in shape.unread(row.value):
-                counts[key] = counts.get(key, 0) + 1
-    return counts
+            found.update(dict.fromkeys(shape.unread(row.value)))
+    return list(found)

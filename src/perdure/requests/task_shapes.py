@@ -98,12 +98,12 @@ def _conversations(row: Raw) -> ExampleDraft:
 
 def _instruction(row: Raw) -> ExampleDraft:
     """Alpaca: what is asked, what it is asked of, and the output."""
-    return _paired(_joined(row, "instruction", "input"), "instruction", row, "output")
+    return _paired(_joined(row, "instruction", "input"), "instruction", row, "output", row["instruction"] or "")
 
 
 def _definition(row: Raw) -> ExampleDraft:
     """An instance of Super-NaturalInstructions with the definition of its task."""
-    return _paired(_joined(row, DEFINITION, "input"), "input", row, "output", instruction=row[DEFINITION])
+    return _paired(_joined(row, DEFINITION, "input"), "input", row, "output", row[DEFINITION])
 
 
 def _prompt(row: Raw) -> ExampleDraft:
@@ -122,16 +122,15 @@ def _pair(asked: str, *answers: str) -> Callable[[Raw], ExampleDraft]:
     return read
 
 
-def _paired(asked: object, field: str, row: Raw, answer: str, *, instruction: object = None) -> ExampleDraft:
+def _paired(asked: object, field: str, row: Raw, answer: str, instruction: str = "") -> ExampleDraft:
     """One question and its answer; where a list of answers is given, every one is right."""
     given, others = row[answer], ()
     if isinstance(given, list | tuple):
         if not given:
             raise MisshapenError(answer, given, "is an empty list; one right answer is needed")
         given, others = given[0], tuple(given[1:])
-    instruction = row.get("instruction") if instruction is None else instruction
     turns = (Turn("user", asked, field), Turn("assistant", given, answer))
-    return ExampleDraft(turns, False, instruction if isinstance(instruction, str) else "", others)
+    return ExampleDraft(turns, instruction=instruction, others=others)
 
 
 def _joined(row: Raw, *keys: str) -> str:
@@ -173,7 +172,7 @@ TASK_SHAPES: tuple[TaskShape, ...] = (
     TaskShape("definition, input, output", ((DEFINITION,), ("input",), ("output",)), _definition),
     TaskShape("instruction, (input,) output", (("instruction",), ("output",)), _instruction, ("input",)),
     TaskShape("prompt, completion", (("prompt",), ("completion",)), _prompt),
-    TaskShape("question, answer", (("question",), ("answer",)), _pair("question", "answer"), ("instruction",)),
-    TaskShape("input, output", (("input",), ("output",)), _pair("input", "output"), ("instruction",)),
+    TaskShape("question, answer", (("question",), ("answer",)), _pair("question", "answer")),
+    TaskShape("input, output", (("input",), ("output",)), _pair("input", "output")),
     TaskShape("text, label (or category)", (("text",), ("label", "category")), _pair("text", "label", "category")),
 )

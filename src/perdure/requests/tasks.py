@@ -1,10 +1,11 @@
 """Tasks read from files, folders and data sets: checked, without duplicates, in parts that share no answer."""
 
+import os
 from pathlib import Path
 
 from perdure.errors import SettingError
 from perdure.requests.examples import Example, Message, Task
-from perdure.requests.problems import ADVICE, NOTHING_LEFT, Problem, refusal, refuse_whole
+from perdure.requests.problems import ADVICE, NOTHING_LEFT, refusal, refuse_whole
 from perdure.requests.readers import name_of
 from perdure.requests.task_checks import (
     Examples,
@@ -15,14 +16,14 @@ from perdure.requests.task_checks import (
     merge_duplicates,
     note_contradictions,
     split_off,
+    tell_count,
 )
-from perdure.requests.task_files import TaskSource, is_folder, read_file, read_folder
+from perdure.requests.task_datasets import is_hub_id, is_saved, read_hub, read_saved
+from perdure.requests.task_files import TASK_FORMATS, TaskSource, is_folder, read_file, read_folder
 from perdure.requests.task_rows import example_of, unread_keys
 from perdure.requests.wording import escape
 
 __all__ = ["Example", "LengthReport", "Lengths", "Message", "Task", "length_report", "read_task"]
-
-_SHOWN = 5
 
 
 def read_task(
@@ -52,35 +53,43 @@ def read_task(
     """
     if not (0 <= validation < 1 and 0 <= test < 1 and validation + test < 1):
         raise SettingError(f"validation {validation} and test {test} must be shares from 0 that sum to less than 1")
-    path = Path(path)
-    parts, notes = _examples_of(_source(path), name_of(path), skip_bad)
+    given, path = str(path), Path(path)
+    source = _source(path, given)
+    parts, notes = _examples_of(source, name_of(path), skip_bad)
     parts, more = _settled(parts, {"test": test, "validation": validation}, seed)
     if not parts["train"]:
         raise refuse_whole(name_of(path), "nothing is left to train on; " + ("; ".join([*notes, *more]) or "no rows"))
     instructions = {example.instruction for examples in parts.values() for example in examples}
     return Task(
-        name=name if name is not None else path.stem,
+        name=name if name is not None else _called(path),
         instruction=instructions.pop() if len(instructions) == 1 else "",
         **parts,
         notes=(*notes, *more),
     )
 
 
-def _source(path: Path) -> TaskSource:
+def _called(path: Path) -> str:
+    """The name of a file without its extension, of a folder or data set whole."""
+    whole = path.absolute().name
+    return path.stem if path.suffix.lower() in TASK_FORMATS else whole
+
+
+def _source(path: Path, given: str) -> TaskSource:
     if is_folder(path):
-        return TaskSource(read_folder(path), path)
-    return TaskSource(read_file(path), path.parent)
+        return read_saved(path) if is_saved(path) else read_folder(path)
+    if is_hub_id(given) and not os.path.lexists(path):
+        return read_hub(given)
+    return read_file(path)
 
 
 def _examples_of(source: TaskSource, name: str, skip_bad: bool) -> tuple[dict[str, Examples], list[str]]:
     """The examples of each part that the source has, and notes about what was left out."""
-    parts, problems, bad = {}, [], 0
+    parts, problems = {}, []
     for part, rows in source.parts.items():
         found = []
         for row in rows:
             example, faults = example_of(row, source.folder)
             problems += faults
-            bad += bool(faults)
             if example:
                 found.append(example)
         parts[part] = tuple(found)
@@ -89,22 +98,10 @@ def _examples_of(source: TaskSource, name: str, skip_bad: bool) -> tuple[dict[st
         raise refusal(problems, ADVICE if left else NOTHING_LEFT)
     if not left:
         raise refuse_whole(name, "no examples: there is no row to take")
-    unread = unread_keys([row for rows in source.parts.values() for row in rows])
-    return parts, [*_left_out(problems, bad), *_not_read(unread)]
-
-
-def _left_out(problems: list[Problem], bad: int) -> list[str]:
-    if not problems:
-        return []
-    more = f"; and {len(problems) - _SHOWN} more problems" if len(problems) > _SHOWN else ""
-    return [f"{bad} bad rows were left out: {'; '.join(map(str, problems[:_SHOWN]))}{more}"]
-
-
-def _not_read(unread: dict[str, int]) -> list[str]:
-    if not unread:
-        return []
-    shown = ", ".join(escape(str(key)[:30]) for key in list(unread)[:_SHOWN])
-    return [f"not read: {shown}{' and others' if len(unread) > _SHOWN else ''}"]
+    bad = {problem.place: str(problem) for problem in reversed(problems)}
+    unread = [escape(str(key)[:30]) for key in unread_keys(row for rows in source.parts.values() for row in rows)]
+    notes = [*tell_count("bad rows, left out", list(bad.values())[::-1]), *tell_count("keys not read", unread)]
+    return parts, [*source.notes, *notes]
 
 
 def _settled(given: dict[str, Examples], shares: dict[str, float], seed: int) -> tuple[dict[str, Examples], list[str]]:
@@ -113,7 +110,7 @@ def _settled(given: dict[str, Examples], shares: dict[str, float], seed: int) ->
     missing = {part: share for part, share in shares.items() if share and part not in given}
     parts = {"test": (), "validation": (), **given} | split_off(train, missing, seed)
     notes += [f"no {part} was split off: there are too few prompts" for part in missing if not parts[part]]
-    parts["validation"], more = drop_leaks(parts["validation"], parts["test"], "test")
+    parts["validation"], more = drop_leaks(parts["validation"], parts["test"], "taken out of validation, also in test")
     held = (*parts["test"], *parts["validation"])
-    parts["train"], leaks = drop_leaks(parts["train"], held, "validation or test")
+    parts["train"], leaks = drop_leaks(parts["train"], held, "taken out of train, also in validation or test")
     return parts, [*notes, *more, *leaks, *note_contradictions((*parts["train"], *held))]
