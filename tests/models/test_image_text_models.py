@@ -80,6 +80,19 @@ def test_stored_names_become_those_of_the_running_model(folder, tmp_path):
         assert kept <= {path.name for path in checkpoint.side_files}
 
 
+def test_llava_as_it_lies_on_the_hub(tmp_path):
+    """Saved by transformers 4, with one more module on the way into CLIP."""
+    folder = tiny_images.write_folder("llava", tmp_path / "llava")
+    tensors = load_file(folder / "model.safetensors")
+    older = {name.replace("vision_tower.", "vision_tower.vision_model."): tensor for name, tensor in tensors.items()}
+    assert older.keys() != tensors.keys()
+    save_file(older, folder / "model.safetensors")
+    right = tiny_images.llava().state_dict()
+    with canonical(Checkpoint.open(folder), tmp_path) as checkpoint:
+        assert set(checkpoint.entries) == set(right)
+        assert all(torch.equal(checkpoint.tensor(name), weight) for name, weight in right.items())
+
+
 def test_names_that_fit_nothing_are_refused(folder, tmp_path):
     for path in folder.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
