@@ -1,4 +1,4 @@
-"""LoRA adapters saved by peft, read as what they are: low-rank deltas of their base.
+"""LoRA adapters of peft, read and written as what they are: low-rank deltas of their base.
 
 Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022, equation 3: W + s·BA with s = α / r,
 or α / √r with rank stabilisation (Kalajdzievski, arXiv 2312.03732). Shape suffixes: O outputs, I inputs, R rank.
@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
+from perdure.content import canonical_json
 from perdure.deltas.delta import Change, Delta, LowRank
-from perdure.errors import ModelError
+from perdure.errors import ModelError, SettingError
 
 CONFIG = "adapter_config.json"
-_WEIGHTS = "adapter_model.safetensors"
+WEIGHTS = "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 _MERGE = (
     "Merge it with peft (PeftModel.from_pretrained(base, folder).merge_and_unload()), save the merged model with "
@@ -39,7 +40,7 @@ def read_adapter(folder: Path) -> tuple[str, Delta]:
     """
     try:
         config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        tensors = load_file(folder / _WEIGHTS)
+        tensors = load_file(folder / WEIGHTS)
     except (OSError, ValueError, SafetensorError) as error:
         raise ModelError(f"the adapter in {folder} cannot be read: {error}") from error
     base = config.get("base_model_name_or_path")
@@ -80,3 +81,59 @@ def _change(a_RI: Tensor, b_OR: Tensor, config: dict[str, Any]) -> Change:
     if config.get("fan_in_fan_out"):  # the matrix is stored [I, O]
         left, right = right.T, left.T
     return Change(LowRank(left.contiguous(), right.contiguous()))
+
+
+def adapter_files(delta: Delta, base: str, *, transposed: bool = False) -> dict[str, bytes]:
+    """The files of an adapter that `PeftModel.from_pretrained` loads, by name; the same delta gives the same bytes.
+
+    α is the largest rank, so that factors of that rank stand as they are; the left factors of matrices of a lower
+    rank are multiplied by rank / α, which peft's scale α / rank takes back.
+
+    Args:
+        delta: Low-rank changes of matrices, each the `weight` of a module.
+        base: What the adapter is to name as its base.
+        transposed: The matrices are stored [I, O] (GPT-2's Conv1D).
+
+    Raises:
+        SettingError: A change that is not low-rank or not of a module's weight, or no change at all.
+    """
+    odd = [name for name, change in delta.changes.items() if not change.is_low_rank or not name.endswith(".weight")]
+    factors = {
+        name.removesuffix(".weight"): change.low_rank
+        for name, change in sorted(delta.changes.items())
+        if change.low_rank is not None and change.low_rank.rank
+    }
+    if odd or not factors:
+        what = f"{odd[0]} is none" if odd else "there is none"
+        raise SettingError(f"an adapter holds low-rank changes of matrices; {what}. Lower its rank with compress")
+    alpha = max(factor.rank for factor in factors.values())
+    tensors = {
+        f"{_PREFIX}{module}.lora_{side}.weight": tensor
+        for module, factor in factors.items()
+        for side, tensor in _sides(factor, alpha, transposed).items()
+    }
+    config = _config({module: factor.rank for module, factor in factors.items()}, base, transposed)
+    return {CONFIG: canonical_json(config).encode(), WEIGHTS: save(tensors, {"format": "pt"})}
+
+
+def _sides(factor: LowRank, alpha: int, transposed: bool) -> dict[str, Tensor]:
+    left, right = factor.left.detach().cpu().float(), factor.right.detach().cpu().float()
+    a_RI, b_OR = (left.T, right.T) if transposed else (right, left)
+    return {"A": a_RI.clone().contiguous(), "B": (b_OR * (factor.rank / alpha)).contiguous()}
+
+
+def _config(ranks: dict[str, int], base: str, transposed: bool) -> dict[str, Any]:
+    largest = max(ranks.values())
+    return {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base,
+        "inference_mode": True,
+        "r": largest,
+        "lora_alpha": largest,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "fan_in_fan_out": transposed,
+        "target_modules": sorted(ranks),
+        "rank_pattern": {module: rank for module, rank in ranks.items() if rank != largest},
+    }
