@@ -109,6 +109,32 @@ def test_a_task_too_small_to_split_says_so(tmp_path):
     assert task.notes == ("no validation was split off: there are too few prompts",)
 
 
+def test_what_is_split_off_shares_no_prompt_with_a_part_that_was_given(tmp_path):
+    path = tmp_path / "t.json"
+    train = [{"question": f"prompt {at}", "answer": "x"} for at in range(10)]
+    held = [{"question": f"prompt {at}", "answer": "x" if at < 3 else "y"} for at in range(6)]
+    path.write_text(json.dumps({"train": train, "validation": held}))
+    task = read_task(path, test=0.8)
+    assert {row.prompt[0].content for row in task.test} == {f"prompt {at}" for at in range(6, 10)}
+    assert {row.prompt[0].content for row in task.train} == {"prompt 3", "prompt 4", "prompt 5"}
+
+
+def test_a_conversation_that_holds_what_was_split_off_is_taken_out(tmp_path):
+    path = tmp_path / "t.jsonl"
+    short = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    long = [*short, {"role": "user", "content": "c"}, {"role": "assistant", "content": "d"}]
+    rows = [{"messages": short}, {"messages": long}]
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in [*rows, {"question": "q", "answer": "r"}]))
+    found = [read_task(path, validation=0.4, seed=seed) for seed in range(20)]
+    for task in found:
+        leaked = task.validation[0].prompt[-1].content == "a"
+        assert [len(row.messages) for row in task.train].count(4) == (
+            not leaked and len(task.validation[0].messages) == 2
+        )
+        assert any(note.startswith("taken out of train") for note in task.notes) == leaked
+    assert len({task.validation for task in found}) == 3
+
+
 def test_nothing_is_left_to_train_on(tmp_path):
     with pytest.raises(RequestError, match="nothing is left to train on; taken out of train"):
         task_of(tmp_path, train=[("a", "1")], validation=[], test=[("a", "1")])

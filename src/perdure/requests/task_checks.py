@@ -4,7 +4,7 @@ import hashlib
 import math
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from perdure.content import digest_json
@@ -79,7 +79,9 @@ def note_contradictions(examples: Iterable[Example]) -> list[str]:
     return tell_count("the same prompt with another answer", found)
 
 
-def split_off(examples: Sequence[Example], shares: Mapping[str, float], seed: int) -> dict[str, Examples]:
+def split_off(
+    examples: Sequence[Example], shares: Mapping[str, float], seed: int, fixed: Collection[bytes] = ()
+) -> dict[str, Examples]:
     """The examples in parts, those with one prompt in one part; what no share takes is train.
 
     A prompt's place is the hash of the seed and the prompt, so that another row moves few others.
@@ -88,10 +90,11 @@ def split_off(examples: Sequence[Example], shares: Mapping[str, float], seed: in
         examples: In any order; each part keeps it.
         shares: By part, which share of the examples it gets at most, rounded.
         seed: Another seed gives another split.
+        fixed: Keys of prompts that stay in train, because another part has them already.
     """
     keys = [prompt_key(example) for example in examples]
     sizes = Counter(keys)
-    waiting = sorted(sizes, key=lambda key: hashlib.sha256(f"{seed}:".encode() + key).digest())
+    waiting = sorted(sizes.keys() - set(fixed), key=lambda key: hashlib.sha256(f"{seed}:".encode() + key).digest())
     part_of: dict[bytes, str] = {}
     for part, share in shares.items():
         room = round(share * len(examples))

@@ -15,15 +15,18 @@ from perdure.requests.task_checks import (
     length_report,
     merge_duplicates,
     note_contradictions,
+    prompt_key,
     split_off,
     tell_count,
 )
 from perdure.requests.task_datasets import is_hub_id, is_saved, read_hub, read_saved
-from perdure.requests.task_files import TASK_FORMATS, TaskSource, is_folder, read_file, read_folder
+from perdure.requests.task_files import PART_NAMES, TASK_FORMATS, TaskSource, is_folder, read_file, read_folder
 from perdure.requests.task_rows import example_of, unread_keys
 from perdure.requests.wording import escape
 
 __all__ = ["Example", "LengthReport", "Lengths", "Message", "Task", "length_report", "read_task"]
+
+_LEAKS = "taken out of train, also in validation or test"
 
 
 def read_task(
@@ -105,12 +108,17 @@ def _examples_of(source: TaskSource, name: str, skip_bad: bool) -> tuple[dict[st
 
 
 def _settled(given: dict[str, Examples], shares: dict[str, float], seed: int) -> tuple[dict[str, Examples], list[str]]:
-    """All three parts: train without duplicates, what is missing split off it, then no answer in two of them."""
+    """All three parts: train without duplicates and leaks, and what is missing split off it."""
     train, notes = merge_duplicates(given.get("train", ()))
-    missing = {part: share for part, share in shares.items() if share and part not in given}
-    parts = {"test": (), "validation": (), **given} | split_off(train, missing, seed)
-    notes += [f"no {part} was split off: there are too few prompts" for part in missing if not parts[part]]
+    parts: dict[str, Examples] = {"test": (), "validation": (), **given}
     parts["validation"], more = drop_leaks(parts["validation"], parts["test"], "taken out of validation, also in test")
     held = (*parts["test"], *parts["validation"])
-    parts["train"], leaks = drop_leaks(parts["train"], held, "taken out of train, also in validation or test")
-    return parts, [*notes, *more, *leaks, *note_contradictions((*parts["train"], *held))]
+    train, leaks = drop_leaks(train, held, _LEAKS)
+    missing = {part: share for part, share in shares.items() if share and part not in given}
+    parts |= split_off(train, missing, seed, fixed=set(map(prompt_key, held)))
+    small = [f"no {part} was split off: there are too few prompts" for part in missing if not parts[part]]
+    # A conversation that stayed in train may hold the beginning of one that was split off.
+    split = [example for part in missing for example in parts[part]]
+    parts["train"], nested = drop_leaks(parts["train"], split, _LEAKS)
+    contradictions = note_contradictions(example for part in PART_NAMES for example in parts[part])
+    return parts, [*notes, *more, *leaks, *small, *nested, *contradictions]
