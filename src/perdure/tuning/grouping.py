@@ -1,6 +1,6 @@
 """Groups of instructions: which tasks share an adapter, decided by how alike their instructions are.
 
-After Qiao et al., "Large Continual Instruction Assistant" (LCIA), ICML 2025, arXiv 2410.10868, section 3.4: a task
+After Qiao et al., "Large Continual Instruction Assistant" (LCIA), ICML 2025, arXiv 2410.10868: a task
 joins the group whose instructions its own resemble most, or opens a new one.
 
 Shape suffixes: N texts, D dimensions.

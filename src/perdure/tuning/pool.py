@@ -1,6 +1,6 @@
 """The pool: one adapter for each group of tasks on a frozen base, every version kept, each group undone on its own.
 
-After Qiao et al., "Large Continual Instruction Assistant" (LCIA), ICML 2025, arXiv 2410.10868, section 3.4.
+After Qiao et al., "Large Continual Instruction Assistant" (LCIA), ICML 2025, arXiv 2410.10868.
 """
 
 from collections.abc import Sequence
