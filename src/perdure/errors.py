@@ -82,3 +82,9 @@ class IntegrityError(PerdureError, RuntimeError):
     """Stored bytes that do not have the hash, shape or finiteness they must have."""
 
     exit_code = 7
+
+
+class TuneError(PerdureError, RuntimeError):
+    """A training that gave no usable change: NaN, no memory left, nothing to learn from."""
+
+    exit_code = 1

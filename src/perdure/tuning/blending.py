@@ -1,0 +1,312 @@
+"""The trained weights averaged with those of before: once after the task, or after every step.
+
+Shape suffixes: K groups of tensors.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import TrainerCallback
+
+from perdure.deltas import Change, Delta, LowRank
+from perdure.models.adapters import bare
+from perdure.models.layout import layout_of
+from perdure.tuning.averaging import (
+    Shadow,
+    average_products,
+    isotropic_drift,
+    line_search,
+    published_share,
+    sound_share,
+    sound_shares,
+)
+from perdure.tuning.config import AveragingConfig
+from perdure.tuning.encoding import Row, collate, moved
+from perdure.tuning.forward import forward
+from perdure.tuning.reading import batched
+from perdure.tuning.regularizer import Run
+from perdure.tuning.trained import LoraTrained, Trained
+
+_STEP = 0.1  # of the way back to the weights of before: where the second gradient is taken
+_FILE = "average.safetensors"
+
+
+@dataclass(frozen=True)
+class Blend:
+    """How much of the weights of before is kept.
+
+    Attributes:
+        shares: From each tensor's name to β.
+        notes: What it was found from, as JSON.
+    """
+
+    shares: Mapping[str, float]
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    def applied(self, delta: Delta) -> Delta:
+        """β θ_old + (1 − β) θ: the change times 1 − β."""
+        changes = {name: change * (1 - self.shares.get(name, 0.0)) for name, change in delta.changes.items()}
+        return Delta(changes, delta.keys, delta.notes, delta.values)
+
+
+def blend_of(run: Run, config: AveragingConfig, fisher: Mapping[str, Tensor]) -> Blend:
+    """The shares after a task, in the forms that average once; none otherwise.
+
+    Args:
+        run: The task; the model carries what was learnt, and carries it again when this returns.
+        config: The settings.
+        fisher: Diagonal Fisher information of earlier tasks, for metric=fisher.
+    """
+    names = list(run.trained.names)
+    if config.form == "ratio":
+        return Blend(dict.fromkeys(names, config.ratio), {"form": "ratio", "ratio": config.ratio})
+    if config.form != "sound":
+        return Blend({})
+    return _sound(run, config, fisher)
+
+
+def _sound(run: Run, config: AveragingConfig, fisher: Mapping[str, Tensor]) -> Blend:
+    """The sound form: slope and curvature of the new task's loss along the way it went."""
+    groups = groups_of(run.model, list(run.trained.names), config.groups)
+    rows = [row for row in run.rows if not row.anchor]
+    rows = rows[:: max(1, len(rows) // config.rows)][: config.rows]
+    run.around.progress("averaging", 0, len(groups) + 1)
+    slope_K, curvature_KK = slopes_and_curvatures(run, groups, rows)
+    squares_K = torch.tensor([_squared(run.trained, group) for group in groups], dtype=torch.float64)
+    drift_KK = isotropic_drift(curvature_KK, squares_K)
+    if config.metric == "fisher" and fisher:
+        drift_KK = torch.diag(torch.tensor([_weighed(run.trained, group, fisher) for group in groups]).double())
+    found = _shares(slope_K, curvature_KK, drift_KK, config.strength)
+    how = "closed form"
+    if found is None:
+        drift = float(drift_KK.sum())
+        share = line_search(lambda beta: _loss_at(run, rows, beta), drift=drift, strength=config.strength)
+        found, how = torch.full((len(groups),), share), "line search"
+    run.around.progress("averaging", len(groups) + 1, len(groups) + 1)
+    shares = {name: float(beta) for group, beta in zip(groups, found, strict=True) for name in group}
+    notes = {
+        "form": "sound",
+        "how": how,
+        "shares": [round(float(beta), 6) for beta in found],
+        "slopes": slope_K.tolist(),
+        "curvature": float(curvature_KK.sum()),
+        "drift": float(drift_KK.sum()),
+    }
+    return Blend(shares, notes)
+
+
+def _shares(slope_K: Tensor, curvature_KK: Tensor, drift_KK: Tensor, strength: float) -> Tensor | None:
+    """One share per group; one for all where the groups' own cannot be told; None where neither can."""
+    found = sound_shares(slope_K, curvature_KK, drift_KK, strength)
+    if found is not None:
+        return found
+    share = sound_share(float(slope_K.sum()), float(curvature_KK.sum()), float(drift_KK.sum()), strength)
+    return None if share is None else torch.full_like(slope_K, share)
+
+
+def groups_of(model: Any, names: Sequence[str], count: int) -> list[list[str]]:
+    """The tensors in at most `count` groups of neighbouring blocks, in the order of the blocks."""
+    blocks = layout_of(model).blocks
+    inside = {id(module): place for place, block in enumerate(blocks) for module in block.modules()}
+    network = bare(model)
+    places = {name: inside.get(id(network.get_submodule(name.rpartition(".")[0])), 0) for name in names}
+    count = min(count, len(blocks))
+    grouped: dict[int, list[str]] = {}
+    for name in names:
+        grouped.setdefault(places[name] * count // len(blocks), []).append(name)
+    return [grouped[place] for place in sorted(grouped)]
+
+
+def slopes_and_curvatures(run: Run, groups: Sequence[Sequence[str]], rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
+    """g·δ_k [K] and δ_kᵀHδ_l [K, K] of the task's loss over the rows, float64.
+
+    Curvatures are difference quotients of gradients on the same rows, a tenth of the way back: gradients of different
+    rows would measure noise. Cost: one gradient more than there are groups.
+    """
+    moving = run.trained.moving()
+    steps = {name: (now.detach() - start.to(now)).clone() for name, (now, start) in moving.items()}
+    now = {name: parameter for name, (parameter, _) in moving.items()}
+    here = _gradients(run, now, rows)
+    slope_K = torch.stack([_along(here, steps, group) for group in groups])
+    columns = []
+    for place, moved_group in enumerate(groups):
+        run.around.progress("averaging", place + 1, len(groups) + 1)
+        _shift(now, steps, moved_group, -_STEP)
+        try:
+            there = _gradients(run, now, rows)
+        finally:
+            _shift(now, steps, moved_group, _STEP)
+        columns.append(torch.stack([(_along(here, steps, g) - _along(there, steps, g)) / _STEP for g in groups]))
+    return slope_K, torch.stack(columns, 1)
+
+
+def _along(gradients: Mapping[str, Tensor], steps: Mapping[str, Tensor], group: Sequence[str]) -> Tensor:
+    return torch.stack([(gradients[name].double() * steps[name].double()).sum().cpu() for name in group]).sum()
+
+
+@torch.no_grad()
+def _shift(now: Mapping[str, Tensor], steps: Mapping[str, Tensor], names: Sequence[str], share: float) -> None:
+    for name in names:
+        now[name].add_(steps[name], alpha=share)
+
+
+def _gradients(run: Run, now: Mapping[str, Tensor], rows: Sequence[Row]) -> dict[str, Tensor]:
+    """The gradient of the mean loss over the rows' tokens."""
+    total = {name: torch.zeros_like(parameter) for name, parameter in now.items()}
+    count = sum(sum(row.learns[1:]) for row in rows)
+    run.model.eval()
+    for numbers in batched(rows, run.batch_tokens):
+        batch = moved(collate([rows[number] for number in numbers], numbers), bare(run.model).device)
+        with torch.enable_grad():
+            loss = forward(run.model, batch).loss_N().sum() / count
+        for name, gradient in zip(now, torch.autograd.grad(loss, list(now.values())), strict=True):
+            total[name] += gradient
+    return total
+
+
+@torch.no_grad()
+def _loss_at(run: Run, rows: Sequence[Row], share: float) -> float:
+    """The task's loss with this share of the weights of before."""
+    moving = run.trained.moving()
+    kept = {name: parameter.detach().clone() for name, (parameter, _) in moving.items()}
+    try:
+        for parameter, start in moving.values():
+            parameter.lerp_(start.to(parameter), share)
+        run.model.eval()
+        total, count = 0.0, 0
+        for numbers in batched(rows, run.batch_tokens):
+            batch = moved(collate([rows[number] for number in numbers], numbers), bare(run.model).device)
+            losses = forward(run.model, batch).loss_N()
+            total, count = total + float(losses.sum()), count + len(losses)
+        return total / count
+    finally:
+        for name, (parameter, _) in moving.items():
+            parameter.copy_(kept[name])
+
+
+def _squared(trained: Trained, group: Sequence[str]) -> float:
+    with torch.no_grad():
+        return sum(float(trained.squared(name)) for name in group)
+
+
+def _weighed(trained: Trained, group: Sequence[str], fisher: Mapping[str, Tensor]) -> float:
+    with torch.no_grad():
+        parts = [
+            (fisher[name].to(trained.change(name)) * trained.change(name).square()).sum()
+            for name in group
+            if name in fisher
+        ]
+        return float(sum(parts))
+
+
+class Averaging(TrainerCallback):  # type: ignore[misc]
+    """Averages after every step, in the forms that do so; goes on where a checkpoint stopped.
+
+    `fixed` averages the changes as products, from the start of the task on. `published` is LCIA's code: one share per
+    trained tensor from its own gradients, LoRA's factors apart, from the second step on; it stands here to be compared.
+    """
+
+    def __init__(self, trained: Trained, config: AveragingConfig, folder: Path) -> None:
+        self._trained, self._config, self._folder = trained, config, folder
+        self._shadow: Shadow | None = None
+        self._products: dict[str, LowRank] = {}
+        self._before: dict[str, tuple[Tensor, Tensor]] = {}
+        self._gradients: dict[str, Tensor] = {}
+
+    def averaged(self, delta: Delta) -> Delta:
+        """The average in place of the last weights."""
+        if self._products:
+            return Delta({name: Change(product) for name, product in self._products.items()})
+        if self._shadow is None:
+            return delta
+        average = self._shadow.state()
+        kept = {name: parameter.detach().clone() for name, parameter in self._named().items()}
+        with torch.no_grad():
+            for name, parameter in self._named().items():
+                parameter.copy_(average[name])
+            found = self._trained.delta()
+            for name, parameter in self._named().items():
+                parameter.copy_(kept[name])
+        return found
+
+    def on_train_begin(self, _args: Any, state: Any, _control: Any, **_more: Any) -> None:
+        """Take up the average of the checkpoint that the training goes on from."""
+        file = self._folder / f"checkpoint-{state.global_step}" / _FILE
+        if state.global_step and file.is_file():
+            self._take(load_file(file))
+
+    def on_save(self, _args: Any, state: Any, _control: Any, **_more: Any) -> None:
+        """Keep the average beside the checkpoint."""
+        folder = self._folder / f"checkpoint-{state.global_step}"
+        kept = self._kept()
+        if kept and folder.is_dir():
+            save_file(kept, folder / _FILE)
+
+    def on_optimizer_step(self, _args: Any, _state: Any, _control: Any, **_more: Any) -> None:
+        """After a step, while its gradients are still there."""
+        if self._config.form == "published":
+            self._published()
+        else:
+            self._fixed()
+
+    def _named(self) -> dict[str, Tensor]:
+        return {str(place): parameter for place, parameter in enumerate(self._trained.parameters())}
+
+    @torch.no_grad()
+    def _fixed(self) -> None:
+        if not isinstance(self._trained, LoraTrained):
+            if self._shadow is None:
+                starts = [start for _, start in self._trained.moving().values()]
+                self._shadow = Shadow(dict(zip(self._named(), starts, strict=True)))
+            self._shadow.update(self._named(), self._config.decay)
+            return
+        decay = self._config.decay
+        for name, change in self._trained.delta().changes.items():
+            assert change.low_rank is not None
+            rank = 2 * change.low_rank.rank
+            old = self._products.get(name) or LowRank(change.low_rank.left * 0, change.low_rank.right)
+            self._products[name] = average_products(old, change.low_rank, decay, rank).change
+
+    @torch.no_grad()
+    def _published(self) -> None:
+        now = {name: parameter.detach().clone() for name, parameter in self._named().items()}
+        gradients = {
+            name: torch.zeros_like(now[name]) if parameter.grad is None else parameter.grad.detach().clone()
+            for name, parameter in self._named().items()
+        }
+        if self._shadow is None:
+            self._shadow = Shadow(now)
+        elif self._gradients:
+            average = self._shadow.state()
+            for name, (weights, gradient) in self._before.items():
+                share = published_share(gradients[name], gradient, now[name], weights, average[name])
+                average[name].lerp_(now[name].float(), 1 - share)
+            self._shadow = Shadow.resumed(average)
+        self._gradients = gradients
+        self._before = {name: (now[name], gradients[name]) for name in now}
+
+    def _kept(self) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = {}
+        if self._shadow is not None:
+            found.update({f"shadow.{name}": value for name, value in self._shadow.state().items()})
+        for name, product in self._products.items():
+            found.update({f"left.{name}": product.left, f"right.{name}": product.right})
+        for name, (weights, gradient) in self._before.items():
+            found.update({f"weights.{name}": weights, f"gradient.{name}": gradient})
+        return {name: value.detach().cpu().contiguous().clone() for name, value in found.items()}
+
+    def _take(self, kept: Mapping[str, Tensor]) -> None:
+        parts: dict[str, dict[str, Tensor]] = {}
+        for key, value in kept.items():
+            kind, _, name = key.partition(".")
+            parts.setdefault(kind, {})[name] = value
+        if "shadow" in parts:
+            self._shadow = Shadow.resumed(parts["shadow"])
+        self._products = {name: LowRank(left, parts["right"][name]) for name, left in parts.get("left", {}).items()}
+        self._before = {name: (value, parts["gradient"][name]) for name, value in parts.get("weights", {}).items()}
+        self._gradients = parts.get("gradient", {})

@@ -1,0 +1,102 @@
+"""The settings of a tuning, checked when they are given."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from perdure.tuning.regularizer import RegularizerConfig, made
+
+_FROZEN = ConfigDict(frozen=True, extra="forbid")
+
+
+class AveragingConfig(BaseModel):
+    """How the trained weights are averaged with those of before."""
+
+    model_config = _FROZEN
+
+    form: Literal["none", "sound", "published", "fixed", "ratio"] = Field(
+        "sound",
+        description="none; sound: the share that loss and stability ask for, once, after the task; published: LCIA's, "
+        "after every step; fixed: one decay after every step; ratio: one share, once, after the task",
+    )
+    groups: int = Field(8, ge=1, description="sound: groups of layers with a share of their own; 1: one for all")
+    strength: float = Field(1.0, ge=0, description="sound: μ, how much stability weighs against the new loss")
+    metric: Literal["isotropic", "fisher"] = Field(
+        "isotropic", description="sound: what a change costs: all weights alike, or by what earlier tasks depend on"
+    )
+    rows: int = Field(32, ge=1, description="sound: rows on which slope and curvature are taken")
+    decay: float = Field(0.99, gt=0, lt=1, description="fixed: the share of the average at every step")
+    ratio: float = Field(0.2, ge=0, le=1, description="ratio: the share of the weights of before")
+
+
+class ReplayConfig(BaseModel):
+    """What of earlier tasks is seen again; nothing, unless asked for."""
+
+    model_config = _FROZEN
+
+    share: float = Field(0.0, ge=0, lt=1, description="Share of earlier tasks' rows among those trained on")
+    size: int = Field(256, ge=1, description="Rows that are kept in all")
+    size_bytes: int | None = Field(None, ge=1, description="Bytes of text that are kept in all, instead of rows")
+    choice: Literal["reservoir", "similar"] = Field(
+        "reservoir", description="reservoir: all earlier rows alike; similar: those most like the new task first"
+    )
+
+
+class TuningConfig(BaseModel):
+    """Settings of a tuning."""
+
+    model_config = _FROZEN
+
+    kind: Literal["tuning"] = "tuning"
+    method: Literal["lora", "full"] = Field("lora", description="Low-rank adapters, or all weights of the blocks")
+    rank: int = Field(8, ge=1, description="lora: rank of the adapters")
+    alpha: float = Field(16, gt=0, description="lora: the change is multiplied by alpha / rank")
+    dropout: float = Field(0.0, ge=0, lt=1, description="lora: dropout before the adapters")
+    targets: tuple[str, ...] | None = Field(
+        None, min_length=1, description="Endings of the names of modules that are trained; all projections if not given"
+    )
+    epochs: float = Field(3, gt=0, description="Passes over the rows")
+    max_steps: int | None = Field(None, ge=1, description="At most this many steps")
+    batch_size: int = Field(16, ge=1, description="Rows per step, process and accumulation")
+    accumulation: int = Field(1, ge=1, description="Batches whose gradients make one step")
+    learning_rate: float = Field(2e-4, gt=0, description="AdamW's learning rate")
+    schedule: Literal["constant", "linear", "cosine"] = Field("constant", description="How the learning rate goes on")
+    warmup: int = Field(0, ge=0, description="Steps until the learning rate is reached")
+    weight_decay: float = Field(0.0, ge=0, description="AdamW's weight decay")
+    max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm")
+    max_tokens: int = Field(1024, ge=2, description="A longer row is refused")
+    patience: int | None = Field(
+        None, ge=1, description="Stop after this many epochs without a better validation loss, and keep the best"
+    )
+    gradient_checkpointing: bool = Field(False, description="Less memory, about a third more time")
+    sharding: Literal["none", "fsdp2"] = Field("none", description="Under torchrun: whole copies, or sharded by FSDP2")
+    save_every: int = Field(100, ge=1, description="Steps after which the work can be taken up again")
+    report_to: tuple[str, ...] = Field((), description="Trackers of transformers, such as tensorboard or wandb")
+    seed: int = Field(0, ge=0, lt=2**32, description="Seed of adapters, order and dropout")
+    regularizers: tuple[dict[str, Any], ...] = Field((), description="What holds the model: kind, weight and settings")
+    averaging: AveragingConfig = AveragingConfig(form="none")
+    replay: ReplayConfig = ReplayConfig()
+    anchors: int = Field(0, ge=0, description="Passages of general text that regularizers hold on to besides the task")
+
+    @field_validator("regularizers")
+    @classmethod
+    def _known(cls, given: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
+        """Every regularizer exists and its settings are right; defaults are filled in, so that a recipe says all."""
+        return tuple(made(each)[1].model_dump(mode="json") for each in given)
+
+    @model_validator(mode="after")
+    def _sensible(self) -> "TuningConfig":
+        if self.anchors and not self.regularizers:
+            raise ValueError("anchors are held by regularizers; give one, or anchors=0")
+        return self
+
+    def terms(self) -> list[tuple[str, RegularizerConfig]]:
+        """Names and settings of the regularizers that have a weight."""
+        found = [made(each) for each in self.regularizers]
+        return [(name, config) for name, config in found if config.weight]
+
+
+def resolved(given: Mapping[str, Any]) -> dict[str, Any]:
+    """All settings of a tuning as JSON, defaults filled in."""
+    return TuningConfig.model_validate(given).model_dump(mode="json")

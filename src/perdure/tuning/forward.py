@@ -1,0 +1,105 @@
+"""One forward pass of a batch: the logits where something is learnt, and what taps saw on the way.
+
+Shape suffixes: B rows, T tokens, N tokens that are learnt, V vocabulary, D hidden size.
+"""
+
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from perdure.errors import ModelError
+from perdure.models.adapters import bare
+from perdure.models.hooks import hidden_of
+from perdure.tuning.encoding import IGNORED, Collated
+
+Taps = Mapping[str, tuple[Any, Literal["input", "output"]]]
+"""From a name to a module, and whether what it reads or what it gives is seen."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a forward pass showed.
+
+    Attributes:
+        batch: What was read.
+        logits_NV: At the places that predict a learnt token, row after row; in the model's own precision.
+        labels_N: These tokens.
+        rows_N: The row in the batch that each stands in.
+        taps: From a tap's name to the tensor [B, T, D] it saw.
+    """
+
+    batch: Collated
+    logits_NV: Tensor
+    labels_N: Tensor
+    rows_N: Tensor
+    taps: Mapping[str, Tensor]
+
+    @property
+    def counts(self) -> list[int]:
+        """How many tokens of each row are learnt."""
+        found: list[int] = torch.bincount(self.rows_N, minlength=len(self.batch.rows_B)).tolist()
+        return found
+
+    def loss_N(self) -> Tensor:
+        """The NLL of each learnt token, float32."""
+        return torch.nn.functional.cross_entropy(self.logits_NV.float(), self.labels_N, reduction="none")
+
+
+def forward(model: Any, batch: Collated, taps: Taps | None = None) -> Seen:
+    """One pass; the output head runs on the last places only, those that predict something learnt.
+
+    Args:
+        model: A causal language model, or a wrapper of one (adapters, data parallel).
+        batch: Rows padded on the left.
+        taps: Modules to watch.
+    """
+    watched: dict[str, Tensor] = {}
+    kept = {"logits_to_keep": batch.keep} if _can_keep(model) else {}
+    with watching(taps or {}, watched):
+        output = model(**batch.inputs, **kept, use_cache=False)
+    logits_BKV = output.logits[:, -batch.keep :]
+    labels_BK = batch.labels_BT[:, -(batch.keep - 1) :] if batch.keep > 1 else batch.labels_BT[:, :0]
+    learnt_BK = labels_BK != IGNORED
+    return Seen(batch, logits_BKV[:, :-1][learnt_BK], labels_BK[learnt_BK], learnt_BK.nonzero()[:, 0], watched)
+
+
+@contextmanager
+def watching(taps: Taps, watched: dict[str, Tensor]) -> Iterator[None]:
+    """While open, `watched` takes what the tapped modules read or give.
+
+    Raises:
+        ModelError: A module ran without gradients inside a pass that has them: reentrant checkpointing.
+    """
+    grad = torch.is_grad_enabled()
+
+    def see(name: str, value: Any) -> None:
+        if grad and not torch.is_grad_enabled():
+            raise ModelError(
+                "reentrant gradient checkpointing runs blocks without gradients, so what is seen in them cannot be "
+                "held; use the non-reentrant kind (use_reentrant=False)"
+            )
+        watched[name] = hidden_of(value)
+
+    with ExitStack() as stack:
+        for name, (module, side) in taps.items():
+            if side == "input":
+                hook = module.register_forward_pre_hook(lambda _m, args, name=name: see(name, args))
+            else:
+                hook = module.register_forward_hook(lambda _m, _args, out, name=name: see(name, out))
+            stack.callback(hook.remove)
+        yield
+    missing = sorted(taps.keys() - watched.keys())
+    if missing:
+        raise ModelError(f"the forward pass never reached {missing[:3]}; nothing was seen there")
+
+
+def _can_keep(model: Any) -> bool:
+    inside = model
+    while hasattr(inside, "module"):  # data parallel
+        inside = inside.module
+    return "logits_to_keep" in inspect.signature(bare(inside).forward).parameters

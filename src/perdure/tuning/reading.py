@@ -1,0 +1,62 @@
+"""All rows read once without gradients, in batches of like length, with what taps see of each row."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+
+from perdure.models.adapters import bare
+from perdure.progress import Progress, counting, silent
+from perdure.tuning.encoding import Collated, Row, collate, moved
+from perdure.tuning.forward import Seen, Taps, forward
+
+
+@torch.no_grad()
+def read_all(
+    model: Any,
+    rows: Sequence[Row],
+    taps: Taps,
+    *,
+    tokens: int = 2048,
+    patch: Callable[[Collated], AbstractContextManager[None]] = lambda _batch: nullcontext(),
+    progress: Progress = silent,
+    stage: str = "reading the reference",
+) -> Iterator[Seen]:
+    """What each batch of rows shows, every row once; the model in evaluation mode, put back afterwards.
+
+    Args:
+        model: The model.
+        rows: What is read.
+        taps: What is seen besides the logits.
+        tokens: Padded tokens per batch.
+        patch: Open while a batch is read; what it changes in the model is the caller's affair.
+        progress: Told how many rows are read.
+        stage: What the work is called there.
+    """
+    add = counting(progress, stage, len(rows))
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        for numbers in batched(rows, tokens):
+            batch = moved(collate([rows[number] for number in numbers], numbers), bare(model).device)
+            with patch(batch):
+                seen = forward(model, batch, taps)
+            yield seen
+            add(len(numbers))
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def batched(rows: Sequence[Row], tokens: int) -> Iterator[list[int]]:
+    """The numbers of rows of like length, at most `tokens` padded tokens together, one row at least."""
+    order = sorted(range(len(rows)), key=lambda number: len(rows[number].ids))
+    batch: list[int] = []
+    for number in order:
+        if batch and len(rows[number].ids) * (len(batch) + 1) > tokens:
+            yield batch
+            batch = []
+        batch.append(number)
+    if batch:
+        yield batch

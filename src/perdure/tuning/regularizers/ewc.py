@@ -1,0 +1,102 @@
+"""Elastic weight consolidation: weights that mattered to earlier tasks are held, others may move.
+
+Kirkpatrick et al., "Overcoming catastrophic forgetting in neural networks", PNAS 2017; summed over tasks as in
+Schwarz et al., "Progress & Compress", ICML 2018 (online EWC).
+"""
+
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from perdure.models.adapters import bare
+from perdure.models.layout import tensors_of
+from perdure.registry import regularizers
+from perdure.tuning.encoding import collate, moved
+from perdure.tuning.forward import Seen, Taps, forward
+from perdure.tuning.regularizer import RegularizerConfig, Run, State
+
+
+class EWCConfig(RegularizerConfig):
+    """Settings of elastic weight consolidation."""
+
+    kind: Literal["ewc"] = "ewc"
+    weight: float = Field(1000.0, ge=0, description="λ of the paper")
+    rows: int = Field(64, ge=1, description="Examples of a finished task on which its Fisher information is taken")
+    decay: float = Field(1.0, ge=0, le=1, description="What earlier Fisher information is multiplied by at each task")
+
+
+@regularizers.register("ewc", config=EWCConfig, paper="Kirkpatrick et al., PNAS 2017, arXiv 1612.00796")
+class EWC:
+    """Holds weights by how much earlier tasks depend on them: ½ Σ F (W − W_previous)² (equation 3)."""
+
+    def __init__(self, config: EWCConfig) -> None:
+        self._config = config
+
+    def taps(self, _model: object) -> Taps:
+        """Nothing."""
+        return {}
+
+    def prepare(self, run: Run) -> None:
+        """Take the Fisher information of the earlier tasks; none before the first."""
+        self._trained = run.trained
+        device = run.trained.parameters()[0].device
+        self._fisher = {name: fisher.to(device) for name, fisher in run.around.states.get("ewc", {}).items()}
+
+    def penalty(self, _seen: Seen) -> Tensor:
+        """½ Σ F ΔW² over the trained tensors; zero for the first task."""
+        parts = [
+            (self._fisher[name] * self._trained.change(name).square()).sum()
+            for name in self._trained.names
+            if name in self._fisher
+        ]
+        return torch.stack(parts).sum() / 2 if parts else self._trained.parameters()[0].new_zeros(())
+
+    def after_task(self, run: Run) -> State:
+        """The Fisher information of all tasks so far, diagonal, float32, as large as the trained tensors."""
+        state = {name: fisher.cpu() * self._config.decay for name, fisher in self._fisher.items()}
+        for name, fisher in fisher_of(run, self._config.rows).items():
+            state[name] = state[name] + fisher if name in state else fisher
+        return state
+
+
+def fisher_of(run: Run, count: int) -> dict[str, Tensor]:
+    """The empirical diagonal Fisher information of the trained tensors, float32, on the CPU.
+
+    F = mean over examples of (∂ log p(answer | prompt) / ∂W)², the answer that of the data (Kirkpatrick et al. use the
+    same). With adapters W is the sum W + BA, so that the figures mean the same for every later adapter.
+
+    Args:
+        run: The task; the model carries what was learnt.
+        count: At most this many rows, evenly spaced.
+    """
+    step = max(1, len(run.rows) // count)
+    rows = [row for row in run.rows[::step] if not row.anchor][:count]
+    weights = tensors_of(run.model, list(run.trained.names))
+    total = {name: torch.zeros_like(weight, dtype=torch.float32) for name, weight in weights.items()}
+    model = bare(run.model)
+    flags = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    model.requires_grad_(False)
+    for weight in weights.values():
+        weight.requires_grad_(True)
+    model.eval()
+    try:
+        for number, row in enumerate(rows):
+            run.around.progress("Fisher information", number, len(rows))
+            for name, gradient in _gradients(run.model, row, weights).items():
+                total[name] += gradient.float().square() / len(rows)
+    finally:
+        for parameter, flag in flags.items():
+            parameter.requires_grad_(flag)
+    run.around.progress("Fisher information", len(rows), len(rows))
+    return {name: fisher.cpu() for name, fisher in total.items()}
+
+
+def _gradients(model: Any, row: Any, weights: dict[str, Any]) -> dict[str, Tensor]:
+    """The gradient of the log-probability of a row's answer."""
+    batch = moved(collate([row], [0]), bare(model).device)
+    with torch.enable_grad():
+        loss = forward(model, batch).loss_N().sum()
+    found = torch.autograd.grad(loss, list(weights.values()))
+    return dict(zip(weights, found, strict=True))

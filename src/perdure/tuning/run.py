@@ -1,0 +1,242 @@
+"""From a task to a delta: rows, the weights under training, the penalties, the Trainer, the averaging."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from perdure.deltas import Delta
+from perdure.editing.statistics import built_in_texts as passages
+from perdure.errors import RequestError, SettingError, TuneError
+from perdure.models import layout_of
+from perdure.models.adapters import bare
+from perdure.models.tokens import encode
+from perdure.registry import regularizers
+from perdure.requests.tasks import Example, Task
+from perdure.tuning.blending import Averaging, blend_of
+from perdure.tuning.config import TuningConfig
+from perdure.tuning.encoding import Row, rows_of
+from perdure.tuning.regularizer import Run, State, Surroundings
+from perdure.tuning.regularizers.ewc import fisher_of
+from perdure.tuning.trained import Trained, dense_attached, lora_attached
+from perdure.tuning.trainer import TaskTrainer, Telling, Term, arguments
+
+_FISHER = "averaging"
+_ANCHOR_TOKENS = 64
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What a task taught.
+
+    Attributes:
+        delta: The change, with notes of the training.
+        states: From a regularizer's name to what later tasks need to know, after this one.
+    """
+
+    delta: Delta
+    states: Mapping[str, State] = field(default_factory=dict)
+
+
+def tune(
+    model: Any,
+    tokenizer: Any,
+    task: Task,
+    config: TuningConfig | None = None,
+    around: Surroundings = Surroundings(),  # noqa: B008 - immutable
+    *,
+    memory: Sequence[Example] = (),
+    work: Path | None = None,
+) -> Tuned:
+    """The change that a task's training makes; the model comes back as it was.
+
+    Args:
+        model: A causal language model, or an image-text model, without adapters.
+        tokenizer: Its tokenizer.
+        task: What is taught; its validation part watches the training where `patience` is set.
+        config: The settings.
+        around: What the tuning stands on.
+        memory: Examples of earlier tasks, seen again among those of this one.
+        work: Folder of checkpoints; a training that was interrupted goes on from the last one there.
+
+    Raises:
+        RequestError: Rows that are too long, or none.
+        SettingError: Settings that do not fit the model.
+        TuneError: The loss is not a number, or memory ran out.
+    """
+    chosen = config or TuningConfig()
+    rows = rows_of(tokenizer, [*task.train, *memory], chosen.max_tokens)
+    if not rows:
+        raise RequestError(f"task {task.name!r} has no rows to learn from")
+    rows += anchor_rows(tokenizer, chosen.anchors)
+    held = rows_of(tokenizer, task.validation, chosen.max_tokens)
+    with _attached(model, chosen) as (network, trained), _folder(work) as folder, _telling(chosen):
+        run = Run(network, tokenizer, rows, _pairs(task), trained, around)
+        terms = _terms(chosen, run)
+        log, delta = _trained(run, held, terms, chosen, folder, kept=work is not None)
+        return _finished(run, terms, chosen, delta, log)
+
+
+def _trained(
+    run: Run, held: Sequence[Row], terms: Sequence[Term], config: TuningConfig, folder: Path, *, kept: bool
+) -> tuple[list[dict[str, float]], Delta]:
+    """The training itself: its log, and the change at its end."""
+    network = run.model
+    args = arguments(config, folder, bare(network).device, len(run.rows), held=bool(held), kept=kept)
+    trainer = TaskTrainer(network, args, run.rows, held, terms)
+    trainer.add_callback(Telling(run.around.progress, "training"))
+    steps = Averaging(run.trained, config.averaging, folder)
+    if config.averaging.form in {"fixed", "published"}:
+        trainer.add_callback(steps)
+    if config.patience is not None and held:
+        from transformers import EarlyStoppingCallback
+
+        trainer.add_callback(EarlyStoppingCallback(config.patience))
+    _check_sharding(trainer, config)
+    trainer.train(resume_from_checkpoint=_last_checkpoint(folder))
+    network.eval()
+    kept = ("loss", "eval_loss", "grad_norm", "learning_rate", "epoch", "step")
+    log = [
+        {key: value for key, value in entry.items() if key in kept or key.startswith("regularizer/")}
+        for entry in trainer.state.log_history
+        if "loss" in entry or "eval_loss" in entry
+    ]
+    return log, steps.averaged(run.trained.delta()).check_finite()
+
+
+def _finished(
+    run: Run, terms: Sequence[Term], config: TuningConfig, delta: Delta, log: list[dict[str, float]]
+) -> Tuned:
+    """What is kept: the averaged change, and what the regularizers pass on."""
+    states: dict[str, State] = dict(run.around.states)
+    blend = blend_of(run, config.averaging, states.get(_FISHER, {}))
+    for term in terms:
+        state = term.regularizer.after_task(run)
+        if state:
+            states[term.name] = state
+    if config.averaging.form == "sound" and config.averaging.metric == "fisher":
+        states[_FISHER] = _added(states.get(_FISHER, {}), fisher_of(run, config.averaging.rows))
+    averaging = dict(blend.notes) or {"form": config.averaging.form}
+    notes = {"log": log, "averaging": averaging, "rows": len(run.rows)}
+    return Tuned(replace(blend.applied(delta), notes=notes).check_finite(), states)
+
+
+def _added(first: State, second: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: first[name] + fisher if name in first else fisher for name, fisher in second.items()}
+
+
+def _terms(config: TuningConfig, run: Run) -> list[Term]:
+    """The regularizers, prepared while the model is still what it was."""
+    terms = []
+    run.model.eval()
+    for name, settings in config.terms():
+        regularizer = regularizers.get(name).call(settings)
+        regularizer.prepare(run)
+        terms.append(Term(name, settings.weight, regularizer))
+    return terms
+
+
+def target_modules(model: Any, endings: Sequence[str] | None) -> list[str]:
+    """The names of the modules that are trained: all projections of the blocks, or those with these endings.
+
+    Raises:
+        SettingError: No module of the blocks has one of the endings; the message lists those that there are.
+    """
+    layout = layout_of(model)
+    found = [
+        matrix.name.removesuffix(".weight")
+        for layer in range(len(layout))
+        for matrix in (*layout.attention_in[layer], layout.attention_out[layer], *layout.mlp_matrices[layer])
+    ]
+    found = list(dict.fromkeys(found))
+    if endings is None:
+        return found
+    chosen = [name for name in found if any(name == end or name.endswith(f".{end}") for end in endings)]
+    missing = [end for end in endings if not any(name == end or name.endswith(f".{end}") for name in found)]
+    if missing or not chosen:
+        known = sorted({name.rpartition(".")[2] for name in found})
+        raise SettingError(f"targets: no projection ends in {missing[0]!r}. There are: {', '.join(known)}")
+    return chosen
+
+
+def anchor_rows(tokenizer: Any, count: int) -> list[Row]:
+    """Beginnings of the built-in passages, every token of them held by regularizers and none of them learnt.
+
+    Raises:
+        SettingError: More are asked for than there are.
+    """
+    texts = passages()
+    if count > len(texts):
+        raise SettingError(f"anchors: there are {len(texts)} built-in passages; given {count}")
+    chosen = [encode(tokenizer, text)[:_ANCHOR_TOKENS] for text in texts[:count]]
+    return [Row(tuple(ids), (False, *[True] * (len(ids) - 1)), len(ids) - 1, anchor=True) for ids in chosen]
+
+
+@contextmanager
+def _attached(model: Any, config: TuningConfig) -> Iterator[tuple[Any, Trained]]:
+    modules = target_modules(model, config.targets)
+    if config.method == "lora":
+        with lora_attached(
+            model, modules, rank=config.rank, alpha=config.alpha, dropout=config.dropout, seed=config.seed
+        ) as attached:
+            yield attached
+        return
+    with dense_attached(model, [f"{name}.weight" for name in modules]) as whole:
+        yield whole
+
+
+def _pairs(task: Task) -> list[tuple[str, str]]:
+    """Inputs and outputs without the instruction, for prompts with examples."""
+    found = []
+    for example in task.train:
+        asked = example.messages[-2].content.removeprefix(example.instruction).strip()
+        found.append((asked or example.messages[-2].content, example.answer))
+    return found
+
+
+@contextmanager
+def _folder(work: Path | None) -> Iterator[Path]:
+    if work is not None:
+        work.mkdir(parents=True, exist_ok=True)
+        yield work
+        return
+    with TemporaryDirectory(prefix="perdure-tune-") as scratch:
+        yield Path(scratch)
+
+
+def _last_checkpoint(folder: Path) -> str | None:
+    from transformers.trainer_utils import get_last_checkpoint
+
+    found: str | None = get_last_checkpoint(str(folder))
+    return found
+
+
+@contextmanager
+def _telling(config: TuningConfig) -> Iterator[None]:
+    """Running out of memory is told with what helps."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        half = max(1, config.batch_size // 2)
+        raise TuneError(
+            f"memory ran out with batch_size={config.batch_size}: take batch_size={half} with "
+            f"accumulation={math.ceil(config.accumulation * config.batch_size / half)} (the same steps), "
+            "gradient_checkpointing=true, or a smaller max_tokens. Nothing was stored"
+        ) from error
+
+
+def _check_sharding(trainer: TaskTrainer, config: TuningConfig) -> None:
+    """What was asked of several processes is really in force."""
+    import os
+
+    asked, there = int(os.environ.get("WORLD_SIZE", "1")), int(trainer.accelerator.num_processes)
+    if asked != there:
+        raise TuneError(f"torchrun started {asked} processes and the training sees {there}; nothing was trained")
+    if config.sharding != "none" and not trainer.is_fsdp_enabled:
+        raise TuneError("sharding=fsdp2 is not in force; start with torchrun --nproc_per_node N -m perdure ...")

@@ -1,0 +1,78 @@
+"""Tensors of a task's rows, computed once and read row by row in every epoch, in memory or in a file.
+
+A row has as many entries as it has tokens of some kind; entries of all rows stand one after the other.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import accumulate
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_KINDS = {torch.float16: np.float16, torch.float32: np.float32, torch.int32: np.int32}
+
+Fill = Callable[[], Iterable[tuple[int, Tensor]]]
+"""Gives each row's number and its entries [count, *shape], in any order, every row once."""
+
+
+class RowStore:
+    """Entries of all rows, read by row.
+
+    Attributes:
+        starts: Where each row's entries start; one more at the end.
+    """
+
+    def __init__(self, entries: np.ndarray, counts: Sequence[int]) -> None:
+        self._entries = entries
+        self.starts = [0, *accumulate(counts)]
+
+    def row(self, number: int) -> Tensor:
+        """The entries [count, *shape] of one row."""
+        return torch.from_numpy(np.array(self._entries[self.starts[number] : self.starts[number + 1]]))
+
+    def rows(self, numbers: Iterable[int]) -> Tensor:
+        """The entries of several rows, one after the other."""
+        return torch.cat([self.row(number) for number in numbers])
+
+
+def stored(
+    counts: Sequence[int], shape: Sequence[int], dtype: torch.dtype, fill: Fill, *, path: Path | None = None
+) -> RowStore:
+    """The entries that `fill` gives, or those in `path` where it is there already.
+
+    The file is plain numbers (.npy, never pickled) and is read in place: its size is no memory. It is written under
+    another name and renamed when whole, so an interruption leaves no half of it.
+
+    Args:
+        counts: How many entries each row has.
+        shape: Of one entry.
+        dtype: float16, float32 or int32.
+        fill: Computes them.
+        path: Where they are kept; in memory when not given. Its name must tell them apart: a content hash.
+    """
+    size = (sum(counts), *shape)
+    if path is not None and path.is_file():
+        return RowStore(_opened(path, size), counts)
+    part = None if path is None else path.with_suffix(".part")
+    if part is None:
+        entries = np.empty(size, _KINDS[dtype])
+    else:
+        part.parent.mkdir(parents=True, exist_ok=True)
+        entries = np.lib.format.open_memmap(part, mode="w+", dtype=_KINDS[dtype], shape=size)
+    store = RowStore(entries, counts)
+    for number, given in fill():
+        entries[store.starts[number] : store.starts[number + 1]] = given.to("cpu", dtype).numpy()
+    if part is None or path is None:
+        return store
+    entries.flush()  # type: ignore[attr-defined]
+    part.rename(path)
+    return RowStore(_opened(path, size), counts)
+
+
+def _opened(path: Path, size: tuple[int, ...]) -> np.ndarray:
+    found: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    if found.shape != size:
+        raise ValueError(f"{path} holds {found.shape}, not {size}; remove it")
+    return found

@@ -1,0 +1,119 @@
+"""A model's next-token distributions kept small: the most probable tokens, and the mass of all others.
+
+Merging the others into one outcome can only lower a divergence, and lowers it little where they have little mass.
+Shape suffixes: N tokens, V vocabulary, K kept.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from perdure.tuning.encoding import Collated, Row
+from perdure.tuning.forward import Seen
+from perdure.tuning.reading import read_all
+from perdure.tuning.stores import RowStore, stored
+
+
+@dataclass(frozen=True)
+class TopK:
+    """Distributions over a vocabulary, of which the K most probable outcomes are told apart.
+
+    Attributes:
+        ids_NK: The tokens.
+        log_NK: Their log-probabilities, float32.
+        rest_N: The log-probability of all other tokens together.
+    """
+
+    ids_NK: Tensor
+    log_NK: Tensor
+    rest_N: Tensor
+
+
+def top_k(logits_NV: Tensor, count: int) -> TopK:
+    """The `count` most probable tokens of each distribution and the mass of the others."""
+    log_NV = torch.log_softmax(logits_NV.float(), -1)
+    log_NK, ids_NK = log_NV.topk(min(count, logits_NV.shape[1] - 1))
+    return TopK(ids_NK, log_NK, _rest(log_NV, ids_NK))
+
+
+def _rest(log_NV: Tensor, ids_NK: Tensor) -> Tensor:
+    return log_NV.scatter(1, ids_NK, -torch.inf).logsumexp(1)
+
+
+def seen_through(logits_NV: Tensor, ids_NK: Tensor) -> TopK:
+    """A distribution on the outcomes that another one told apart, with gradients."""
+    log_NV = torch.log_softmax(logits_NV.float(), -1)
+    return TopK(ids_NK, log_NV.gather(1, ids_NK), _rest(log_NV, ids_NK))
+
+
+def divergence(first: TopK, second: TopK) -> Tensor:
+    """KL[first ‖ second] of each pair [N], nats, over the K tokens and all others as one outcome."""
+    parts_NK = first.log_NK.exp() * (first.log_NK - second.log_NK)
+    rest_N = first.rest_N.exp() * (first.rest_N - second.rest_N)
+    return parts_NK.sum(1) + rest_N
+
+
+class Targets:
+    """The distributions of a reference model at every learnt token of every row, computed once."""
+
+    def __init__(self, ids: RowStore, logs: RowStore) -> None:
+        self._ids, self._logs = ids, logs
+
+    def of(self, seen: Seen) -> TopK:
+        """Those of a batch, in the order of its logits."""
+        numbers = seen.batch.numbers
+        ids_NK, log_NM = self._ids.rows(numbers), self._logs.rows(numbers)
+        device = seen.logits_NV.device
+        return TopK(ids_NK.long().to(device), log_NM[:, :-1].to(device), log_NM[:, -1].to(device))
+
+
+def targets(
+    model: Any,
+    rows: Sequence[Row],
+    count: int,
+    *,
+    path: Path | None = None,
+    patch: Callable[[Collated], AbstractContextManager[None]] | None = None,
+    **reading: Any,
+) -> Targets:
+    """What the model expects at every learnt token, from one pass over the rows or from the files of an earlier one.
+
+    Args:
+        model: The reference.
+        rows: The rows.
+        count: Tokens told apart.
+        path: Where it is kept, without an ending; in memory when not given.
+        patch: Open while a batch is read, such as a vector put into a layer.
+        reading: Further arguments of `read_all`.
+    """
+    counts = [sum(row.learns[1:]) for row in rows]
+    size = min(count, _vocabulary(model) - 1)
+    logs: dict[int, Tensor] = {}
+
+    def fill() -> Iterable[tuple[int, Tensor]]:
+        patched = {} if patch is None else {"patch": patch}
+        for seen in read_all(model, rows, {}, **patched, **reading):
+            kept = top_k(seen.logits_NV, count)
+            joined_NM = torch.cat([kept.log_NK, kept.rest_N[:, None]], 1)
+            split = (kept.ids_NK.int().cpu().split(seen.counts), joined_NM.cpu().split(seen.counts))
+            for number, ids_NK, log_NM in zip(seen.batch.numbers, *split, strict=True):
+                logs[number] = log_NM
+                yield number, ids_NK
+
+    files = (None, None) if path is None else (path.with_suffix(".logs.npy"), path.with_suffix(".ids.npy"))
+    if files[0] is not None and not files[0].is_file() and files[1] is not None:
+        files[1].unlink(missing_ok=True)  # ids without their figures: an interruption between the two
+    ids = stored(counts, (size,), torch.int32, fill, path=files[1])
+    values = stored(counts, (size + 1,), torch.float32, lambda: logs.items(), path=files[0])
+    return Targets(ids, values)
+
+
+def _vocabulary(model: Any) -> int:
+    from perdure.models.adapters import bare
+
+    return int(bare(model).get_output_embeddings().weight.shape[0])

@@ -1,0 +1,203 @@
+"""The weights under training, seen as what they change: LoRA factors or whole tensors.
+
+Shape suffixes: O rows and I columns of a tensor as it is stored, R rank.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from perdure.deltas import Change, Delta, LowRank
+from perdure.errors import ModelError
+from perdure.models.adapters import bare, bare_layer
+from perdure.models.layout import tensors_of
+
+ADAPTER = "default"
+
+
+class Trained(Protocol):
+    """What is trained, in either form."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The tensors of the base that change."""
+
+    def change(self, name: str) -> Tensor:
+        """The change of a tensor as it is stored, [O, I], with gradients."""
+
+    def squared(self, name: str) -> Tensor:
+        """‖ΔW‖²_F of a tensor, with gradients; without forming ΔW where it has factors."""
+
+    def moving(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """By the base tensor's name: a parameter in which its change is linear, and its value where nothing changed."""
+
+    def parameters(self) -> list[Tensor]:
+        """Every parameter that has gradients."""
+
+    def delta(self) -> Delta:
+        """The change as it is now, on the CPU."""
+
+
+@dataclass(frozen=True)
+class LoraPair:
+    """One adapted projection: ΔW = scale · B A, turned where the tensor is stored [I, O]."""
+
+    a_RI: Tensor
+    b_OR: Tensor
+    scale: float
+    transposed: bool
+
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """Left and right factor of the stored tensor's change."""
+        left, right = self.b_OR * self.scale, self.a_RI
+        return (right.T, left.T) if self.transposed else (left, right)
+
+
+class LoraTrained:
+    """Adapters under training."""
+
+    def __init__(self, pairs: Mapping[str, LoraPair]) -> None:
+        self.pairs = dict(pairs)
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The tensors of the base that change."""
+        return list(self.pairs)
+
+    def change(self, name: str) -> Tensor:
+        """The change of a tensor as it is stored, [O, I], with gradients."""
+        left, right = self.pairs[name].factors()
+        return left.float() @ right.float()
+
+    def squared(self, name: str) -> Tensor:
+        """‖ΔW‖²_F = tr((LᵀL)(RRᵀ)), with gradients."""
+        left, right = (factor.float() for factor in self.pairs[name].factors())
+        return ((left.T @ left) * (right @ right.T)).sum()
+
+    def moving(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """B of every pair: with A fixed, the change is linear in it, and none where it is zero."""
+        return {name: (pair.b_OR, torch.zeros_like(pair.b_OR)) for name, pair in self.pairs.items()}
+
+    def parameters(self) -> list[Tensor]:
+        """A and B of every pair."""
+        return [factor for pair in self.pairs.values() for factor in (pair.a_RI, pair.b_OR)]
+
+    def delta(self) -> Delta:
+        """The adapters as low-rank changes of the stored tensors, float32."""
+        changes = {}
+        for name, pair in self.pairs.items():
+            left, right = pair.factors()
+            changes[name] = Change(LowRank(_kept(left), _kept(right)))
+        return Delta(changes)
+
+
+class DenseTrained:
+    """Whole tensors under training."""
+
+    def __init__(self, parameters: Mapping[str, Any], before: Mapping[str, Tensor]) -> None:
+        self._now, self._before = dict(parameters), dict(before)
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The tensors that change."""
+        return list(self._now)
+
+    def change(self, name: str) -> Tensor:
+        """The tensor now minus before, with gradients."""
+        return self._now[name].float() - self._before[name].float()
+
+    def squared(self, name: str) -> Tensor:
+        """‖ΔW‖²_F, with gradients."""
+        return self.change(name).square().sum()
+
+    def moving(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """The tensors themselves, and what they were."""
+        return {name: (weight, self._before[name]) for name, weight in self._now.items()}
+
+    def parameters(self) -> list[Tensor]:
+        """The tensors themselves."""
+        return list(self._now.values())
+
+    def delta(self) -> Delta:
+        """What changed, tensor by tensor, float32."""
+        return Delta({name: Change(dense=_kept(self.change(name))) for name in self._now})
+
+
+def _kept(tensor: Tensor) -> Tensor:
+    return tensor.detach().float().cpu().clone().contiguous()
+
+
+@contextmanager
+def lora_attached(
+    model: Any, modules: Sequence[str], *, rank: int, alpha: float, dropout: float, seed: int
+) -> Iterator[tuple[Any, LoraTrained]]:
+    """While open, the model stands in peft's wrapper with a fresh adapter on the named modules.
+
+    A is drawn as peft draws it, from a generator of its own; B is zero, so nothing is changed at first. Afterwards
+    the model has its own modules again, with the weights that it had.
+
+    Raises:
+        ModelError: The model carries an adapter already, or a module is not a linear one.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    if hasattr(model, "peft_config"):
+        raise ModelError("the model carries an adapter already; merge it first (model.merge_and_unload())")
+    flags = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    training = {module: module.training for module in model.modules()}
+    transposed = any(type(model.get_submodule(name)).__name__ == "Conv1D" for name in modules)
+    config = LoraConfig(
+        r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=list(modules), fan_in_fan_out=transposed
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # peft draws A on the CPU, whatever the device
+        wrapped = get_peft_model(model, config, adapter_name=ADAPTER)
+    try:
+        yield wrapped, LoraTrained(_pairs(model, modules))
+    finally:
+        wrapped.unload()
+        vars(model).pop("peft_config", None)
+        for parameter, flag in flags.items():
+            parameter.requires_grad_(flag)
+        for module, mode in training.items():
+            module.training = mode
+
+
+def _pairs(model: Any, modules: Sequence[str]) -> dict[str, LoraPair]:
+    found = {}
+    for name in modules:
+        layer = bare(model).get_submodule(name)
+        conv = type(bare_layer(layer)).__name__ == "Conv1D"
+        a_RI, b_OR = layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight
+        found[f"{name}.weight"] = LoraPair(a_RI, b_OR, float(layer.scaling[ADAPTER]), conv)
+    return found
+
+
+@contextmanager
+def dense_attached(model: Any, names: Sequence[str]) -> Iterator[tuple[Any, DenseTrained]]:
+    """While open, the named tensors have gradients, in float32; afterwards all is as it was.
+
+    Half-precision tensors are trained as float32 masters: most of Adam's steps are smaller than half a unit in the
+    last place of bfloat16 and would vanish.
+    """
+    flags = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    training = {module: module.training for module in model.modules()}
+    kept = {name: parameter.data for name, parameter in tensors_of(model, list(names)).items()}
+    model.requires_grad_(False)
+    try:
+        parameters = tensors_of(model, list(names))
+        for parameter in parameters.values():
+            parameter.data = parameter.data.float().clone()
+            parameter.requires_grad_(True)
+        yield model, DenseTrained(parameters, kept)
+    finally:
+        for name, parameter in tensors_of(model, list(names)).items():
+            parameter.data, parameter.grad = kept[name], None
+        for parameter, flag in flags.items():
+            parameter.requires_grad_(flag)
+        for module, mode in training.items():
+            module.training = mode

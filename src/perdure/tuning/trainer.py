@@ -1,0 +1,222 @@
+"""One transformers Trainer: the task's loss plus weighted penalties."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+
+from perdure.errors import TuneError
+from perdure.progress import Progress
+from perdure.tuning.config import TuningConfig
+from perdure.tuning.encoding import IGNORED, Collated, Row, collate
+from perdure.tuning.forward import Taps, forward
+from perdure.tuning.regularizer import Regularizer
+
+
+@dataclass(frozen=True)
+class Term:
+    """A regularizer at work."""
+
+    name: str
+    weight: float
+    regularizer: Regularizer
+
+
+class Numbers(Dataset[int]):
+    """The numbers of rows, drawn by the Trainer; the rows themselves are put together in `packed`."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, number: int) -> int:
+        return number
+
+
+def packed(rows: Sequence[Row], numbers: Sequence[int]) -> dict[str, Tensor]:
+    """Rows as one flat batch of tensors: what data loaders of every kind can move."""
+    batch = collate([rows[number] for number in numbers], numbers)
+    task_BT = batch.labels_BT.masked_fill(batch.anchor_B[:, None], IGNORED)
+    own = {"labels": task_BT, "learnt": batch.labels_BT, "asked": batch.asked_B, "anchor": batch.anchor_B}
+    return {**batch.inputs, **own, "rows": batch.rows_B}
+
+
+def unpacked(inputs: Mapping[str, Any]) -> Collated:
+    """The batch that was packed."""
+    own = ("labels", "learnt", "asked", "anchor", "rows")
+    learnt_BT = inputs["learnt"]
+    first = int((learnt_BT != IGNORED).any(0).nonzero()[0])
+    return Collated(
+        {name: value for name, value in inputs.items() if name not in own},
+        learnt_BT,
+        inputs["asked"],
+        inputs["rows"],
+        inputs["anchor"],
+        learnt_BT.shape[1] - first + 1,
+    )
+
+
+class TaskTrainer(Trainer):  # type: ignore[misc]
+    """A Trainer whose loss is the mean NLL of learnt tokens plus Σ weight · penalty.
+
+    Penalties are means over rows or tokens of a batch; with gradient accumulation and data parallel they are averaged.
+    Each is logged as `regularizer/<name>`, before its weight.
+    """
+
+    def __init__(
+        self, model: Any, args: TrainingArguments, rows: Sequence[Row], held: Sequence[Row], terms: Sequence[Term]
+    ) -> None:
+        self._terms = list(terms)
+        self._taps: Taps = {key: tap for term in terms for key, tap in term.regularizer.taps(model).items()}
+        self._sums: dict[str, tuple[float, int]] = {}
+        self._rows, self._held = list(rows), list(held)
+        super().__init__(
+            model=model,
+            args=args,
+            train_dataset=Numbers(len(rows)),
+            eval_dataset=Numbers(len(held)) if held else None,
+            data_collator=lambda numbers: packed(self._rows, numbers),
+        )
+        self.model_accepts_loss_kwargs = True  # the number of learnt tokens of all accumulated batches is wanted
+        self.loss_is_scaled_for_ga = True
+        self.remove_callback(PrinterCallback)
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
+        """Batches of the held-out rows."""
+        before, self.data_collator = self.data_collator, lambda numbers: packed(self._held, numbers)
+        try:
+            return super().get_eval_dataloader(eval_dataset)
+        finally:
+            self.data_collator = before
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        """The mean NLL of the task's tokens over all accumulated batches, and in training the penalties.
+
+        Raises:
+            TuneError: The loss is not a number.
+        """
+        training = model.training
+        seen = forward(model, unpacked(inputs), self._taps if training else None)
+        task_N = ~seen.batch.anchor_B[seen.rows_N]
+        total = (seen.loss_N() * task_N).sum()
+        count = task_N.sum() if num_items_in_batch is None else num_items_in_batch
+        loss = total / max(float(count), 1.0)
+        if training:
+            loss = loss * self._copies() + self._penalties(seen) / self.current_gradient_accumulation_steps
+            if not torch.isfinite(loss):
+                raise TuneError(
+                    f"the loss became {float(loss)} at step {self.state.global_step + 1}; lower learning_rate "
+                    f"(now {self.args.learning_rate:g}) or the weights of the regularizers. Nothing was stored"
+                )
+        return (loss, {}) if return_outputs else loss
+
+    def _copies(self) -> int:
+        """Processes whose gradients are averaged: tokens are counted over all of them."""
+        return int(self.accelerator.num_processes) if self.args.average_tokens_across_devices else 1
+
+    def _penalties(self, seen: Any) -> Tensor | float:
+        total: Tensor | float = 0.0
+        for term in self._terms:
+            penalty = term.regularizer.penalty(seen)
+            before, count = self._sums.get(term.name, (0.0, 0))
+            self._sums[term.name] = (before + float(penalty.detach()), count + 1)
+            total = total + term.weight * penalty
+        return total
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """The Trainer's figures and the penalties since the last time."""
+        if "loss" in logs:
+            logs.update({f"regularizer/{name}": total / count for name, (total, count) in self._sums.items()})
+            self._sums = {}
+        super().log(logs, *args, **kwargs)
+
+
+class Telling(TrainerCallback):  # type: ignore[misc]
+    """Tells how far the training is."""
+
+    def __init__(self, progress: Progress, stage: str) -> None:
+        self._progress, self._stage = progress, stage
+
+    def on_train_begin(self, _args: Any, state: Any, _control: Any, **_more: Any) -> None:
+        """The start, or where the work is taken up."""
+        self._progress(self._stage, state.global_step, state.max_steps)
+
+    def on_step_end(self, _args: Any, state: Any, _control: Any, **_more: Any) -> None:
+        """One step more."""
+        self._progress(self._stage, state.global_step, state.max_steps)
+
+
+def arguments(
+    config: TuningConfig, folder: Path, device: torch.device, rows: int, *, held: bool, kept: bool
+) -> TrainingArguments:
+    """The Trainer's own settings.
+
+    Args:
+        config: The settings of the tuning.
+        folder: Where checkpoints lie.
+        device: Where the model is.
+        rows: How many rows are trained on.
+        held: Whether there are held-out rows.
+        kept: Whether the folder outlives the training, so that checkpoints are worth their time.
+    """
+    watching = config.patience is not None and held
+    steps = math.ceil(rows / config.batch_size)
+    best = {"load_best_model_at_end": True, "metric_for_best_model": "eval_loss", "greater_is_better": False}
+    saving = {"save_strategy": "epoch" if watching else "steps" if kept else "no", "save_steps": config.save_every}
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        per_device_train_batch_size=config.batch_size,
+        per_device_eval_batch_size=config.batch_size,
+        num_train_epochs=config.epochs,
+        max_steps=config.max_steps or -1,
+        gradient_accumulation_steps=config.accumulation,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type="constant_with_warmup" if config.schedule == "constant" else config.schedule,
+        warmup_steps=config.warmup,
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
+        gradient_checkpointing=config.gradient_checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False},
+        seed=config.seed,
+        data_seed=config.seed,
+        use_cpu=device.type == "cpu",
+        bf16=_half(device),
+        logging_steps=max(1, min(10, steps)),
+        logging_nan_inf_filter=False,
+        save_total_limit=2,
+        report_to=list(config.report_to) or "none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        label_names=["labels"],
+        prediction_loss_only=True,
+        eval_strategy="epoch" if watching else "no",
+        **saving,
+        **(best if watching else {}),
+        **_sharding(config),
+    )
+    arguments._n_gpu = min(1, arguments.n_gpu)  # one process trains on one device; more are torchrun's affair
+    return arguments
+
+
+def _half(device: torch.device) -> bool:
+    return device.type == "cuda" and torch.cuda.is_bf16_supported()
+
+
+def _sharding(config: TuningConfig) -> dict[str, Any]:
+    if config.sharding == "none":
+        return {"ddp_find_unused_parameters": False}
+    return {"fsdp": "full_shard auto_wrap", "fsdp_config": {"fsdp_version": 2, "reshard_after_forward": True}}
