@@ -2,24 +2,7 @@
 
 from perdure.requests.tasks import Example, Message, Task
 
-WORDS = [
-    "river",
-    "stone",
-    "cloud",
-    "bread",
-    "lamp",
-    "winter",
-    "garden",
-    "paper",
-    "silver",
-    "window",
-    "market",
-    "island",
-    "candle",
-    "forest",
-    "bridge",
-    "mirror",
-]
+WORDS = ("river", "stone", "cloud", "bread", "lamp", "winter", "garden", "paper", "silver", "window", "market", "island")
 
 
 def example(prompt, answer, instruction=""):

@@ -163,7 +163,7 @@ def _gradients(run: Run, now: Mapping[str, Tensor], rows: Sequence[Row]) -> dict
     for numbers in batched(rows, run.batch_tokens):
         batch = moved(collate([rows[number] for number in numbers], numbers), bare(run.model).device)
         with torch.enable_grad():
-            loss = forward(run.model, batch).loss_N().sum() / count
+            loss = forward(run.model, batch).losses().sum() / count
         for name, gradient in zip(now, torch.autograd.grad(loss, list(now.values())), strict=True):
             total[name] += gradient
     return total
@@ -181,7 +181,7 @@ def _loss_at(run: Run, rows: Sequence[Row], share: float) -> float:
         total, count = 0.0, 0
         for numbers in batched(rows, run.batch_tokens):
             batch = moved(collate([rows[number] for number in numbers], numbers), bare(run.model).device)
-            losses = forward(run.model, batch).loss_N()
+            losses = forward(run.model, batch).losses()
             total, count = total + float(losses.sum()), count + len(losses)
         return total / count
     finally:

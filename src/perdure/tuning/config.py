@@ -51,7 +51,7 @@ class TuningConfig(BaseModel):
     kind: Literal["tuning"] = "tuning"
     method: Literal["lora", "full"] = Field("lora", description="Low-rank adapters, or all weights of the blocks")
     rank: int = Field(8, ge=1, description="lora: rank of the adapters")
-    alpha: float = Field(16, gt=0, description="lora: the change is multiplied by alpha / rank")
+    alpha: int = Field(16, ge=1, description="lora: the change is multiplied by alpha / rank")
     dropout: float = Field(0.0, ge=0, lt=1, description="lora: dropout before the adapters")
     targets: tuple[str, ...] | None = Field(
         None, min_length=1, description="Endings of the names of modules that are trained; all projections if not given"

@@ -139,9 +139,10 @@ class Collated:
     keep: int
 
     @property
-    def mask_BT(self) -> Tensor:
-        """Where a token is."""
-        return self.inputs["attention_mask"].bool()  # type: ignore[no-any-return]
+    def mask(self) -> Tensor:
+        """Where a token is, [B, T]."""
+        mask_BT: Tensor = self.inputs["attention_mask"].bool()
+        return mask_BT
 
     @property
     def numbers(self) -> list[int]:

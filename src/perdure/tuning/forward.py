@@ -45,8 +45,8 @@ class Seen:
         found: list[int] = torch.bincount(self.rows_N, minlength=len(self.batch.rows_B)).tolist()
         return found
 
-    def loss_N(self) -> Tensor:
-        """The NLL of each learnt token, float32."""
+    def losses(self) -> Tensor:
+        """The NLL of each learnt token, [N], float32."""
         return torch.nn.functional.cross_entropy(self.logits_NV.float(), self.labels_N, reduction="none")
 
 

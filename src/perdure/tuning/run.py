@@ -101,9 +101,9 @@ def _trained(
     _check_sharding(trainer, config)
     trainer.train(resume_from_checkpoint=_last_checkpoint(folder))
     network.eval()
-    kept = ("loss", "eval_loss", "grad_norm", "learning_rate", "epoch", "step")
+    figures = ("loss", "eval_loss", "grad_norm", "learning_rate", "epoch", "step")
     log = [
-        {key: value for key, value in entry.items() if key in kept or key.startswith("regularizer/")}
+        {key: value for key, value in entry.items() if key in figures or key.startswith("regularizer/")}
         for entry in trainer.state.log_history
         if "loss" in entry or "eval_loss" in entry
     ]

@@ -4,8 +4,7 @@ Merging the others into one outcome can only lower a divergence, and lowers it l
 Shape suffixes: N tokens, V vocabulary, K kept.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from perdure.tuning.encoding import Collated, Row
+from perdure.models.adapters import bare
+from perdure.tuning.encoding import Row
 from perdure.tuning.forward import Seen
 from perdure.tuning.reading import read_all
 from perdure.tuning.stores import RowStore, stored
@@ -78,7 +78,6 @@ def targets(
     count: int,
     *,
     path: Path | None = None,
-    patch: Callable[[Collated], AbstractContextManager[None]] | None = None,
     **reading: Any,
 ) -> Targets:
     """What the model expects at every learnt token, from one pass over the rows or from the files of an earlier one.
@@ -88,19 +87,17 @@ def targets(
         rows: The rows.
         count: Tokens told apart.
         path: Where it is kept, without an ending; in memory when not given.
-        patch: Open while a batch is read, such as a vector put into a layer.
-        reading: Further arguments of `read_all`.
+        reading: Further arguments of `read_all`, such as a patch that puts a vector into a layer.
     """
     counts = [sum(row.learns[1:]) for row in rows]
     size = min(count, _vocabulary(model) - 1)
     logs: dict[int, Tensor] = {}
 
     def fill() -> Iterable[tuple[int, Tensor]]:
-        patched = {} if patch is None else {"patch": patch}
-        for seen in read_all(model, rows, {}, **patched, **reading):
+        for seen in read_all(model, rows, {}, **reading):
             kept = top_k(seen.logits_NV, count)
             joined_NM = torch.cat([kept.log_NK, kept.rest_N[:, None]], 1)
-            split = (kept.ids_NK.int().cpu().split(seen.counts), joined_NM.cpu().split(seen.counts))
+            split = [torch.split(part.cpu(), seen.counts) for part in (kept.ids_NK.int(), joined_NM)]
             for number, ids_NK, log_NM in zip(seen.batch.numbers, *split, strict=True):
                 logs[number] = log_NM
                 yield number, ids_NK
@@ -109,11 +106,9 @@ def targets(
     if files[0] is not None and not files[0].is_file() and files[1] is not None:
         files[1].unlink(missing_ok=True)  # ids without their figures: an interruption between the two
     ids = stored(counts, (size,), torch.int32, fill, path=files[1])
-    values = stored(counts, (size + 1,), torch.float32, lambda: logs.items(), path=files[0])
+    values = stored(counts, (size + 1,), torch.float32, logs.items, path=files[0])
     return Targets(ids, values)
 
 
 def _vocabulary(model: Any) -> int:
-    from perdure.models.adapters import bare
-
     return int(bare(model).get_output_embeddings().weight.shape[0])

@@ -71,7 +71,8 @@ class LoraTrained:
     def change(self, name: str) -> Tensor:
         """The change of a tensor as it is stored, [O, I], with gradients."""
         left, right = self.pairs[name].factors()
-        return left.float() @ right.float()
+        product: Tensor = left.float() @ right.float()
+        return product
 
     def squared(self, name: str) -> Tensor:
         """‖ΔW‖²_F = tr((LᵀL)(RRᵀ)), with gradients."""
@@ -108,7 +109,8 @@ class DenseTrained:
 
     def change(self, name: str) -> Tensor:
         """The tensor now minus before, with gradients."""
-        return self._now[name].float() - self._before[name].float()
+        change: Tensor = self._now[name].float() - self._before[name].float()
+        return change
 
     def squared(self, name: str) -> Tensor:
         """‖ΔW‖²_F, with gradients."""
@@ -133,7 +135,7 @@ def _kept(tensor: Tensor) -> Tensor:
 
 @contextmanager
 def lora_attached(
-    model: Any, modules: Sequence[str], *, rank: int, alpha: float, dropout: float, seed: int
+    model: Any, modules: Sequence[str], *, rank: int, alpha: int, dropout: float, seed: int
 ) -> Iterator[tuple[Any, LoraTrained]]:
     """While open, the model stands in peft's wrapper with a fresh adapter on the named modules.
 

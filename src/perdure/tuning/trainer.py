@@ -31,14 +31,14 @@ class Term:
 class Numbers(Dataset[int]):
     """The numbers of rows, drawn by the Trainer; the rows themselves are put together in `packed`."""
 
-    def __init__(self, count: int) -> None:
-        self._count = count
+    def __init__(self, numbers: range) -> None:
+        self._numbers = numbers
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._numbers)
 
-    def __getitem__(self, number: int) -> int:
-        return number
+    def __getitem__(self, place: int) -> int:
+        return self._numbers[place]
 
 
 def packed(rows: Sequence[Row], numbers: Sequence[int]) -> dict[str, Tensor]:
@@ -77,25 +77,17 @@ class TaskTrainer(Trainer):  # type: ignore[misc]
         self._terms = list(terms)
         self._taps: Taps = {key: tap for term in terms for key, tap in term.regularizer.taps(model).items()}
         self._sums: dict[str, tuple[float, int]] = {}
-        self._rows, self._held = list(rows), list(held)
+        both = [*rows, *held]
         super().__init__(
             model=model,
             args=args,
-            train_dataset=Numbers(len(rows)),
-            eval_dataset=Numbers(len(held)) if held else None,
-            data_collator=lambda numbers: packed(self._rows, numbers),
+            train_dataset=Numbers(range(len(rows))),
+            eval_dataset=Numbers(range(len(rows), len(both))) if held else None,
+            data_collator=lambda numbers: packed(both, numbers),
         )
         self.model_accepts_loss_kwargs = True  # the number of learnt tokens of all accumulated batches is wanted
         self.loss_is_scaled_for_ga = True
         self.remove_callback(PrinterCallback)
-
-    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
-        """Batches of the held-out rows."""
-        before, self.data_collator = self.data_collator, lambda numbers: packed(self._held, numbers)
-        try:
-            return super().get_eval_dataloader(eval_dataset)
-        finally:
-            self.data_collator = before
 
     def compute_loss(
         self,
@@ -112,7 +104,7 @@ class TaskTrainer(Trainer):  # type: ignore[misc]
         training = model.training
         seen = forward(model, unpacked(inputs), self._taps if training else None)
         task_N = ~seen.batch.anchor_B[seen.rows_N]
-        total = (seen.loss_N() * task_N).sum()
+        total = (seen.losses() * task_N).sum()
         count = task_N.sum() if num_items_in_batch is None else num_items_in_batch
         loss = total / max(float(count), 1.0)
         if training:

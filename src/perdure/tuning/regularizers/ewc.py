@@ -97,6 +97,6 @@ def _gradients(model: Any, row: Any, weights: dict[str, Any]) -> dict[str, Tenso
     """The gradient of the log-probability of a row's answer."""
     batch = moved(collate([row], [0]), bare(model).device)
     with torch.enable_grad():
-        loss = forward(model, batch).loss_N().sum()
+        loss = forward(model, batch).losses().sum()
     found = torch.autograd.grad(loss, list(weights.values()))
     return dict(zip(weights, found, strict=True))

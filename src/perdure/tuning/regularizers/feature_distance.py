@@ -56,14 +56,12 @@ class FeatureDistance:
         """
         taps = self.taps(run.model)
         self._names, self._run = list(taps), run
-        self._shift_LD = self._factor_LD = None
         first = 1 if _has_start(run) else 0
         self._places = [range(first, len(row.ids)) for row in run.rows]
         if not self._config.cached:
             self._standardise(run.model, run)
             if self._config.reference == "original" or not hasattr(run.model, "disable_adapter"):
                 raise SettingError("cached=false needs method=lora and reference=previous: the model, adapters off")
-            self._store = None
             return
         settings = {"kind": "features", "layers": self._names, "first": first}
         with run.reference(self._config.reference) as model:
@@ -116,7 +114,7 @@ class FeatureDistance:
 
     def _held(self, batch: Collated) -> Tensor:
         """The tokens that are held: all but padding and a start token, which every text shares."""
-        mask_BT = batch.mask_BT
+        mask_BT = batch.mask
         starts_B = mask_BT.int().argmax(1)
         held_BT = mask_BT.clone()
         for row, number in enumerate(batch.numbers):
@@ -126,10 +124,10 @@ class FeatureDistance:
     def _filled(self, reading: Iterable[Seen]) -> Iterable[tuple[int, Tensor]]:
         for seen in reading:
             sizes = [len(self._places[number]) for number in seen.batch.numbers]
-            yield from zip(seen.batch.numbers, self._features(seen).split(sizes), strict=True)
+            yield from zip(seen.batch.numbers, torch.split(self._features(seen), sizes), strict=True)
 
     def _reference(self, batch: Collated, like_NLD: Tensor) -> Tensor:
-        if self._store is not None:
+        if self._config.cached:
             return self._store.rows(batch.numbers).to(like_NLD)
         model = self._run.model
         with torch.no_grad(), model.disable_adapter():

@@ -39,11 +39,9 @@ class FunctionVectorConfig(RegularizerConfig):
     heads: tuple[tuple[int, int], ...] | None = Field(
         None,
         min_length=1,
-        description="Heads (layer, head) that are held; those that carry known skills when not given",
+        description="Heads (layer, head) that are held; those that carry known skills if not given",
     )
-    layer: int | None = Field(
-        None, ge=0, description="Block whose output takes the vector; the middle one if not given"
-    )
+    layer: int | None = Field(None, ge=0, description="Block whose output takes the vector; the middle one if none")
     shots: int = Field(5, ge=1, description="Examples shown before each question of the new task's vector")
     prompts: int = Field(20, ge=1, description="Questions over which the new task's vector is averaged")
     top_k: int = Field(64, ge=1, description="Tokens of each distribution that are told apart; the rest is one outcome")
@@ -105,7 +103,7 @@ class FunctionVector:
     def _read_heads(self, model: Any, run: Run) -> RowStore:
         def fill() -> Iterable[tuple[int, Tensor]]:
             for seen in read_all(model, run.rows, self.taps(model), **_reading(run, "heads of the reference")):
-                yield from zip(seen.batch.numbers, self._at_heads(seen).split(1), strict=True)
+                yield from zip(seen.batch.numbers, torch.split(self._at_heads(seen), 1), strict=True)
 
         shape = (len(self._heads), self._layout.head_dim)
         path = cache_file(run, self._config.reference, {"kind": "heads", "heads": [list(at) for at in self._heads]})
