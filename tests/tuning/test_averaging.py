@@ -108,6 +108,23 @@ def test_grouped_shares_are_the_least_of_the_box_on_two_hundred_quadratics():
         assert (ours <= objective(seed, grid, groups) + 1e-9).all(), seed
 
 
+@pytest.mark.parametrize("size", [32, 200])
+def test_many_groups_of_very_different_sizes_are_solved_exactly(size):
+    generator = torch.Generator().manual_seed(size)
+    draw = torch.randn(size, size + 1, generator=generator, dtype=torch.float64)
+    units = torch.logspace(-3, 3, size, dtype=torch.float64)
+    total = draw[:, :size] @ draw[:, :size].T / size * torch.outer(units, units)
+    slope = 1.5 * total.diagonal() * draw[:, size]
+    shares = sound_shares(slope, total, torch.zeros_like(total), 0.0)
+    slant = (total @ shares - slope) / total.diagonal().sqrt()
+    size_of_slant = float((slope / total.diagonal().sqrt()).abs().max())
+    assert 5 < int((shares == 0).sum()) < size - 5
+    assert 5 < int((shares == 1).sum()) < size - 5
+    assert (slant[shares == 0] >= -1e-8 * size_of_slant).all()
+    assert (slant[shares == 1] <= 1e-8 * size_of_slant).all()
+    assert (slant[(shares > 0) & (shares < 1)].abs() <= 1e-8 * size_of_slant).all()
+
+
 def test_one_group_is_the_single_share_and_more_groups_are_never_worse():
     for seed in range(50):
         slope, curvature, drift, strength, groups = grouped(seed)

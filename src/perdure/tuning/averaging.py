@@ -74,7 +74,7 @@ def sound_shares(slope_K: Tensor, curvature_KK: Tensor, drift_KK: Tensor, streng
         SettingError: A negative strength, or shapes that do not fit.
         EditError: Numbers that are not finite.
     """
-    slope, curvature, drift = slope_K.double(), _symmetric(curvature_KK), _symmetric(drift_KK)
+    slope, curvature, drift = slope_K.detach().cpu().double(), _symmetric(curvature_KK), _symmetric(drift_KK)
     if not curvature.shape == drift.shape == (len(slope), len(slope)):
         raise SettingError(f"{len(slope)} slopes need square curvature and drift of that size")
     _check(strength, slope, curvature, drift)
@@ -108,7 +108,9 @@ def _least_in_box(total_KK: Tensor, right_K: Tensor) -> Tensor | None:
     target_K = (vectors_KK.T @ scaled_K).masked_fill(flat_K, 0.0) / values_K.sqrt()
     limit = unit_K.numpy()
     solved = lsq_linear(root_KK.numpy(), target_K.numpy(), (0 * limit, limit), "bvls", tol=1e-14, max_iter=1000)
-    return torch.from_numpy(solved.x / limit).clamp(0.0, 1.0)
+    shares_K = torch.from_numpy(solved.x / limit)
+    ends_K = shares_K.round().clamp(0.0, 1.0)  # the solver leaves a rounding error beside a bound
+    return torch.where((shares_K - ends_K).abs() < _SINGULAR, ends_K, shares_K)
 
 
 def isotropic_drift(curvature_KK: Tensor, squares_K: Tensor) -> Tensor:
@@ -298,7 +300,7 @@ def _check(strength: float, *numbers: Tensor) -> None:
 
 
 def _symmetric(matrix_KK: Tensor) -> Tensor:
-    wide = matrix_KK.double()
+    wide = matrix_KK.detach().cpu().double()
     return (wide + wide.T) / 2
 
 
