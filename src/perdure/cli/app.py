@@ -20,6 +20,7 @@ from perdure.cli import (
     models,
     records,
     trace,
+    tune,
     vector_files,
     vector_recovery,
     vectors,
@@ -38,7 +39,7 @@ app = typer.Typer(
     "7 damaged data, 130 interrupted.",
 )
 vector_commands = (vectors, vector_recovery, vector_files)
-for group in (create, change, look, ask, decide, trace, *vector_commands, records, methods, models, demo):
+for group in (create, change, tune, look, ask, decide, trace, *vector_commands, records, methods, models, demo):
     group.add_to(app)
 
 

@@ -1,7 +1,7 @@
 """perdure measure, report, show, versions, diff."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +12,8 @@ from perdure.cli.removing import say_removal
 from perdure.errors import WorkspaceError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from perdure.measuring.report import Comparison, Report, RippleMeasures
 
 _MARK = {"pass": "[green]pass[/]", "fail": "[bold red]FAIL[/]", "inconclusive": "[yellow]inconclusive[/]"}
@@ -112,6 +114,15 @@ def show(
         table("Facts asked for", ["id", "prompt", "new answer", "from"], rows)
 
 
+def _made_with(recipe: "Mapping[str, Any]") -> str:
+    """How a version was made, in a few words."""
+    if "editor" in recipe:
+        return f"{recipe['editor']} + {recipe['restraint']}"
+    if recipe.get("kind") == "tuning":
+        return f"{recipe['config']['method']}, task {recipe['task']['name']}"
+    return str(recipe.get("kind", "base"))
+
+
 def versions(workspace: Folder = Path(), json: AsJson = False) -> None:
     """List all versions, what points to them, and what they were made with."""
     with opened(workspace, quiet=True) as shop:
@@ -121,7 +132,7 @@ def versions(workspace: Folder = Path(), json: AsJson = False) -> None:
     rows = []
     for version in found:
         recipe = version.manifest.recipe
-        made = f"{recipe['editor']} + {recipe['restraint']}" if "editor" in recipe else "base"
+        made = _made_with(recipe)
         if "removed" in recipe:
             made = f"{names[recipe['removed']['from']]} without {recipe['removed']['count']}, {made}"
         count = recipe.get("facts", {}).get("count", 0)

@@ -17,9 +17,9 @@ def add_to(app: typer.Typer) -> None:
 def methods(json: AsJson = False) -> None:
     """List every registered method with its settings and its source, and published settings by model."""
     from perdure.editing.presets import PRESETS, presets_of
-    from perdure.registry import editors, measures, restraints
+    from perdure.registry import editors, measures, regularizers, restraints
 
-    found = [method for registry in (editors, restraints, measures) for method in registry]
+    found = [method for registry in (editors, restraints, regularizers, measures) for method in registry]
     rows = [
         {
             "kind": method.kind,

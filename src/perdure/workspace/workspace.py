@@ -23,6 +23,8 @@ from perdure.models.loading import outline
 from perdure.progress import Progress, silent
 from perdure.requests import Fact, FactFile, check_facts, read_facts
 from perdure.requests.functions import Function
+from perdure.requests.tasks import Task, read_task
+from perdure.tuning.defaults import usual_settings
 from perdure.vectors import VectorConfig
 from perdure.workspace.archive import Archive
 from perdure.workspace.bases import base_checkpoint
@@ -36,6 +38,7 @@ from perdure.workspace.removing import RemovalPlan, plan_removal
 from perdure.workspace.runs import EditPlan, Settings, plan_edit
 from perdure.workspace.skills import compare_versions
 from perdure.workspace.tracing import ensure_trace, read_traced, trace_base
+from perdure.workspace.tuning import TuningPlan, plan_tuning, tune_all
 
 _POLICY = "policy.toml"
 
@@ -190,6 +193,40 @@ class Workspace:
     def carry_out(self, plan: EditPlan, *, actor: str = "", texts: Sequence[str] | None = None) -> Version:
         """The candidate that a plan gives. An interrupted run of the same plan is taken up where it stopped."""
         return carry_out(self, plan, actor=actor or current_user(), texts=texts)
+
+    def plan_tuning(self, task: Task, settings: Mapping[str, Any], *, on: "str | Version" = "") -> TuningPlan:
+        """What a tuning would do; nothing is computed.
+
+        Raises:
+            SettingError: A setting that does not exist or is out of range.
+        """
+        return plan_tuning(self, task, settings, on=on)
+
+    def tune(
+        self,
+        tasks: "Task | str | Path | Sequence[Task | str | Path]",
+        settings: Mapping[str, Any] | None = None,
+        *,
+        on: "str | Version" = "",
+        actor: str = "",
+    ) -> list[Version]:
+        """Candidates that learnt tasks, one for each, each on the one before. Nothing serves them yet.
+
+        Args:
+            tasks: Files, folders, hub data sets or `Task` objects, in the order in which they are learnt.
+            settings: Settings of `TuningConfig`; the usual combination when not given, plain LoRA when empty.
+            on: The version to tune; the newest one that was not rejected when not given.
+            actor: Who asks for it.
+        """
+        given = [tasks] if isinstance(tasks, (str, Path, Task)) else tasks
+        read = [task if isinstance(task, Task) else read_task(task) for task in given]
+        return list(self.tune_each(read, usual_settings() if settings is None else settings, on=on, actor=actor))
+
+    def tune_each(
+        self, tasks: Sequence[Task], settings: Mapping[str, Any], *, on: "str | Version" = "", actor: str = ""
+    ) -> Iterator[Version]:
+        """The candidates of `tune`, one by one, as each is made."""
+        return tune_all(self, tasks, settings, on=on, actor=actor or current_user())
 
     def remove(
         self, facts: Sequence[str], *, on: "str | Version" = "", actor: str = "", texts: Sequence[str] | None = None

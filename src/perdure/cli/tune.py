@@ -1,0 +1,167 @@
+"""perdure tune."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from perdure.cli.change import parse_settings
+from perdure.cli.console import note, say, say_json, table
+from perdure.cli.look import say_report
+from perdure.cli.options import Actor, AsJson, Device, Folder, opened
+from perdure.errors import SettingError
+
+if TYPE_CHECKING:
+    from perdure.requests.tasks import Task
+    from perdure.workspace import Version, Workspace
+
+Tasks = Annotated[
+    list[str],
+    typer.Argument(help="Tasks to learn, in this order: .jsonl, .json or .csv files, folders, or hub data sets."),
+]
+Regularize = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--regularize",
+        "-r",
+        metavar="NAME[=WEIGHT]",
+        help="What holds the model; repeat for several. See `perdure methods`.",
+        show_default="function_vector and distillation",
+    ),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", metavar="NAME=VALUE", help="A setting, such as epochs=2 or averaging.form=ratio."),
+]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    app.command(rich_help_panel="Change")(tune)
+
+
+def tune(
+    tasks: Tasks,
+    regularize: Regularize = None,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="Nothing holds the model and nothing is averaged: plain fine-tuning.")
+    ] = False,
+    full: Annotated[bool, typer.Option("--full", help="Train all weights of the blocks, not adapters.")] = False,
+    settings: Settings = None,
+    on: Annotated[str, typer.Option("--on", help="The version to tune.", show_default="the newest not rejected")] = "",
+    validation: Annotated[float, typer.Option(help="Share held out where a task brings no validation part.")] = 0.1,
+    test: Annotated[float, typer.Option(help="Share held out for the report where a task brings no test part.")] = 0.2,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad rows out instead of refusing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and plan; compute and store nothing.")] = False,
+    measure: Annotated[bool, typer.Option("--measure/--no-measure", help="Measure each candidate afterwards.")] = True,
+    workspace: Folder = Path(),
+    actor: Actor = "",
+    device: Device = "cpu",
+    json: AsJson = False,
+) -> None:
+    """Teach tasks, one after another: a new candidate version for each, measured. Nothing serves them yet.
+
+    What the model could do before is held by regularizers, and the weights are averaged with those of before.
+    Interrupted, the same command goes on from the last checkpoint.
+
+    Examples:
+
+        perdure tune returns.jsonl warranty.jsonl
+
+        perdure tune returns.jsonl --regularize function_vector --regularize feature_distance=3
+
+        perdure tune returns.jsonl --set epochs=2 --set rank=16 --set averaging.form=none
+
+        perdure tune returns.jsonl --plain --full --set learning_rate=1e-5
+
+        perdure tune returns.jsonl --dry-run
+    """
+    from perdure.requests.tasks import read_task
+
+    chosen = settings_of(regularize, plain=plain, full=full, given=settings)
+    read = [read_task(path, validation=validation, test=test, skip_bad=skip_bad) for path in tasks]
+    with opened(workspace, quiet=json, device=device) as shop:
+        if dry_run:
+            _tell_plan(shop, read, chosen, on, json=json)
+            return
+        _tell_notes(read, json=json)
+        made = []
+        for version, task in zip(shop.tune_each(read, chosen, on=on, actor=actor), read, strict=True):
+            report = shop.measure(version, actor=actor) if measure else None
+            made.append((version, task, report))
+            if not json:
+                _tell_version(version, task)
+                if report is not None:
+                    say_report(report)
+    if json:
+        say_json(
+            [
+                {"version": version.name, "id": version.id, "report": report and report.model_dump(mode="json")}
+                for version, _, report in made
+            ]
+        )
+        return
+    last = made[-1][0].name
+    say(f"Next: perdure report {last}, perdure approve {last} --as NAME", style="dim")
+
+
+def settings_of(regularize: list[str] | None, *, plain: bool, full: bool, given: list[str] | None) -> dict[str, Any]:
+    """The settings that the options say, on top of the usual ones.
+
+    Raises:
+        SettingError: Options that contradict each other, or a weight that is no number.
+    """
+    from perdure.tuning.defaults import usual_settings
+
+    if plain and regularize:
+        raise SettingError("--plain means that nothing holds the model; leave out --regularize")
+    chosen = {} if plain else usual_settings()
+    if regularize:
+        chosen["regularizers"] = [_regularizer(text) for text in regularize]
+    if full:
+        chosen["method"] = "full"
+    for name, value in parse_settings(given or []).items():
+        below = chosen.get(name)
+        chosen[name] = {**below, **value} if isinstance(below, dict) and isinstance(value, dict) else value
+    return chosen
+
+
+def _regularizer(text: str) -> dict[str, Any]:
+    name, sign, weight = text.partition("=")
+    if not sign:
+        return {"kind": name}
+    try:
+        return {"kind": name, "weight": float(weight)}
+    except ValueError as error:
+        raise SettingError(f"a regularizer is NAME or NAME=WEIGHT; given {text!r}") from error
+
+
+def _tell_notes(tasks: "list[Task]", *, json: bool) -> None:
+    for task in () if json else tasks:
+        for text in task.notes:
+            note(f"{task.name}: {text}", style="dim")
+
+
+def _tell_plan(shop: "Workspace", tasks: "list[Task]", settings: dict[str, Any], on: str, *, json: bool) -> None:
+    plans = [shop.plan_tuning(task, settings, on=on) for task in tasks]
+    if json:
+        say_json([{"parent": plan.parent, "recipe": plan.recipe(), "notes": plan.task.notes} for plan in plans])
+        return
+    say(f"Would tune {shop.version(plans[0].parent).name} with {len(tasks)} tasks; nothing was computed.")
+    rows = [
+        [task.name, str(len(task.train)), str(len(task.validation)), str(len(task.test)), task.instruction[:60]]
+        for task in tasks
+    ]
+    table("Tasks", ["task", "train", "validation", "test", "instruction"], rows)
+    _tell_notes(tasks, json=False)
+    for name, value in plans[0].config.model_dump(mode="json").items():
+        say(f"{name}: {value}", style="dim")
+
+
+def _tell_version(version: "Version", task: "Task") -> None:
+    config = version.manifest.recipe["config"]
+    held = ", ".join(each["kind"] for each in config["regularizers"]) or "nothing"
+    say(
+        f"{version.name}: learnt {task.name} from {len(task.train)} rows ({config['method']}), held by {held}, "
+        f"averaging {config['averaging']['form']}"
+    )

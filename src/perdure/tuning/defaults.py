@@ -1,0 +1,11 @@
+"""The combination that is used where nothing else is asked for: what held best in `python -m bench.continual`."""
+
+from typing import Any
+
+
+def usual_settings() -> dict[str, Any]:
+    """The usual settings of a tuning, as a user would give them."""
+    return {
+        "regularizers": [{"kind": "function_vector"}, {"kind": "distillation"}],
+        "averaging": {"form": "sound"},
+    }

@@ -1,0 +1,233 @@
+"""From tasks to candidates: each task trained on the version that the one before it left, stored as a delta."""
+
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from perdure.content import digest_json
+from perdure.deltas import Delta
+from perdure.errors import PerdureError, RefusedError, RequestError
+from perdure.measuring.skill_comparison import Bench, functions_named, traits_of
+from perdure.requests.tasks import Example, Task
+from perdure.settings import checked
+from perdure.tuning.config import TuningConfig
+from perdure.tuning.regularizer import State, Surroundings
+from perdure.tuning.replay import Memory, remembered
+from perdure.vectors import VectorConfig, universal_heads
+from perdure.workspace.records import Version
+from perdure.workspace.skills import bench_of, side_of
+from perdure.workspace.updates import applied_since_base
+
+if TYPE_CHECKING:
+    from perdure.tuning.run import Tuned
+    from perdure.workspace.workspace import Workspace
+
+TUNING = "tuning"
+TEST_ROWS = 200  # of a task that a version keeps, so that later ones can be asked them
+_HEAD_SKILLS = ("present_past", "singular_plural", "capitalize", "choose_first_of_3", "choose_last_of_3", "comparative")
+
+
+@dataclass(frozen=True)
+class TuningPlan:
+    """Everything that decides what a tuning gives.
+
+    Attributes:
+        parent: The id of the version to tune.
+        task: The task.
+        config: The resolved settings.
+    """
+
+    parent: str
+    task: Task
+    config: TuningConfig
+
+    def recipe(self) -> dict[str, Any]:
+        """The plan as JSON, for the manifest."""
+        return {
+            "kind": TUNING,
+            "task": {"name": self.task.name, "digest": self.task.digest, "rows": len(self.task.train)},
+            "config": self.config.model_dump(mode="json"),
+            "restraint": "none",
+            "restraint_config": {"kind": "none"},
+        }
+
+    @property
+    def digest(self) -> str:
+        """What names this plan's unfinished work."""
+        return digest_json({"parent": self.parent, **self.recipe()})
+
+
+def plan_tuning(shop: "Workspace", task: Task, settings: Mapping[str, Any], *, on: "str | Version" = "") -> TuningPlan:
+    """What a tuning would do; nothing is computed.
+
+    Raises:
+        RequestError: The task has nothing to learn from.
+        RefusedError: The version stands on a rejected one.
+        SettingError: A setting that does not exist or is out of range.
+    """
+    parent = shop.version(on) if on else shop.newest()
+    rejected = shop.rejected(parent)
+    if rejected is not None:
+        raise RefusedError(f"{parent.name} stands on {rejected.name}, which was rejected; tune another version")
+    if not task.train:
+        raise RequestError(f"task {task.name!r} has no rows to learn from")
+    return TuningPlan(parent.id, task, checked(TuningConfig, settings, "tuning"))
+
+
+def carry_out_tuning(shop: "Workspace", plan: TuningPlan, *, actor: str) -> Version:
+    """The candidate that a plan gives. An interrupted training of the same plan goes on from its last checkpoint."""
+    from perdure.tuning.run import tune  # transformers' Trainer takes seconds to import
+
+    parent = shop.version(plan.parent)
+    work = shop.folder / "work" / f"tuning-{plan.digest[:32]}"
+    memory = _memory(shop, parent)
+    started = time.monotonic()
+    network, tokenizer = shop.load(parent)
+    tuned = tune(
+        network,
+        tokenizer,
+        plan.task,
+        plan.config,
+        _surroundings(shop, parent),
+        memory=memory.chosen(plan.task, plan.config.replay, seed=plan.config.seed),
+        work=work,
+    )
+    version = _stored(shop, parent, plan, tuned, memory, seconds=time.monotonic() - started, actor=actor)
+    _keep_states(shop, version, tuned.states)
+    shutil.rmtree(work, ignore_errors=True)
+    return version
+
+
+def _stored(
+    shop: "Workspace",
+    parent: Version,
+    plan: TuningPlan,
+    tuned: "Tuned",
+    memory: Memory,
+    *,
+    seconds: float,
+    actor: str,
+) -> Version:
+    shop.progress("storing the version", 0, 1)
+    task, delta = plan.task, tuned.delta
+    notes = {
+        "facts": [],
+        "task": {
+            "name": task.name,
+            "digest": task.digest,
+            "instruction": task.instruction,
+            "train_rows": len(task.train),
+            "test": [example.model_dump(mode="json") for example in task.test[:TEST_ROWS]],
+        },
+        "training": {**delta.notes, "seconds": round(seconds, 1)},
+    }
+    if plan.config.replay.share:
+        notes["memory"] = memory.with_task(task, plan.config.replay, seed=plan.config.seed).as_json()
+    low_rank = {name: change for name, change in delta.changes.items() if change.is_low_rank}
+    dense = sorted(name for name, change in delta.changes.items() if not change.is_low_rank)
+    version = shop.archive.commit(
+        parent,
+        delta,
+        solved=Delta(low_rank, notes=notes),
+        recipe={**plan.recipe(), "dense": dense},
+        actor=actor,
+    )
+    shop.progress("storing the version", 1, 1)
+    return version
+
+
+def _surroundings(shop: "Workspace", parent: Version) -> Surroundings:
+    line = shop.archive.lineage(parent)
+    base = line[0]
+
+    @contextmanager
+    def original() -> Iterator[Any]:
+        model, _ = shop.load(base, fresh=True)
+        yield model
+
+    return Surroundings(
+        original=original if parent.id != base.id else None,
+        accumulated=applied_since_base(shop.archive, parent),
+        earlier=[shop.archive.solved(step) for step in line[1:]],
+        states=_states(shop, line),
+        find_heads=lambda _model, _tokenizer: heads_of(shop, base),
+        cache=shop.folder / "tuning" / "targets",
+        model_id=parent.id,
+        progress=shop.progress,
+    )
+
+
+def heads_of(shop: "Workspace", base: Version) -> list[tuple[int, int]]:
+    """The heads of the base that carry skills, over some built-in functions; studied once and kept."""
+    bench: Bench = bench_of(shop, VectorConfig(clean=40, shuffled=15, validation=8, asked=8))
+    found = []
+    for function in functions_named(list(_HEAD_SKILLS)):
+        traits = traits_of(side_of(shop, base), function, bench)
+        if not traits.evidence.reason:
+            found.append(traits)
+    return [] if not found else list(universal_heads(found, bench.config.heads))
+
+
+def _memory(shop: "Workspace", parent: Version) -> Memory:
+    """What of earlier tasks was kept, by the newest version of the lineage that kept any."""
+    for step in reversed(shop.archive.lineage(parent)[1:]):
+        kept = shop.archive.solved(step).notes.get("memory")
+        if kept:
+            return remembered(kept)
+    return Memory()
+
+
+def _folder(shop: "Workspace", version: Version) -> Path:
+    return shop.folder / "tuning" / "states" / version.id
+
+
+def _keep_states(shop: "Workspace", version: Version, states: Mapping[str, State]) -> None:
+    for name, state in states.items():
+        folder = _folder(shop, version)
+        folder.mkdir(parents=True, exist_ok=True)
+        part = folder / f"{name}.part"
+        save_file({key: value.contiguous() for key, value in state.items()}, part)
+        part.rename(folder / f"{name}.safetensors")
+
+
+def _states(shop: "Workspace", line: Sequence[Version]) -> dict[str, dict[str, Tensor]]:
+    """What regularizers passed on, by the newest tuned version of the lineage."""
+    for step in reversed(line[1:]):
+        if step.manifest.recipe.get("kind") == TUNING:
+            folder = _folder(shop, step)
+            files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
+            return {file.stem: load_file(file) for file in files}
+    return {}
+
+
+def kept_tests(shop: "Workspace", version: Version) -> tuple[Example, ...]:
+    """The test rows of the task that a version was tuned on; none for other versions."""
+    rows = shop.archive.solved(version).notes.get("task", {}).get("test", ())
+    return tuple(Example.model_validate(row) for row in rows)
+
+
+def tune_all(
+    shop: "Workspace", tasks: Sequence[Task], settings: Mapping[str, Any], *, on: "str | Version" = "", actor: str
+) -> Iterator[Version]:
+    """One version per task, each on the one before; those made before an error stay.
+
+    Raises:
+        PerdureError: A task could not be trained; the message names it and the versions that were made.
+    """
+    made: list[Version] = []
+    for task in tasks:
+        try:
+            plan = plan_tuning(shop, task, settings, on=made[-1] if made else on)
+            made.append(carry_out_tuning(shop, plan, actor=actor))
+        except PerdureError as error:
+            done = ", ".join(f"{version.name} ({done.name})" for version, done in zip(made, tasks, strict=False))
+            error.args = (f"task {task.name!r}: {error}" + (f". Made before it: {done}" if done else ""),)
+            raise
+        yield made[-1]
