@@ -1,6 +1,7 @@
 """From a task to a delta: rows, the weights under training, the penalties, the Trainer, the averaging."""
 
 import math
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -19,7 +20,7 @@ from perdure.models.adapters import bare
 from perdure.models.tokens import encode
 from perdure.registry import regularizers
 from perdure.requests.tasks import Example, Task
-from perdure.tuning.blending import Averaging, blend_of
+from perdure.tuning.blending import FILE, Averaging, blend_of
 from perdure.tuning.config import TuningConfig
 from perdure.tuning.encoding import Row, rows_of
 from perdure.tuning.regularizer import Run, State, Surroundings
@@ -52,6 +53,7 @@ def tune(
     around: Surroundings = Surroundings(),  # noqa: B008 - immutable
     *,
     memory: Sequence[Example] = (),
+    start: Delta | None = None,
     work: Path | None = None,
 ) -> Tuned:
     """The change that a task's training makes; the model comes back as it was.
@@ -63,6 +65,8 @@ def tune(
         config: The settings.
         around: What the tuning stands on.
         memory: Examples of earlier tasks, seen again among those of this one.
+        start: An adapter of an earlier task, which the model does not carry: it is trained on, and the change that
+            comes back is the whole of it. Plain training only.
         work: Folder of checkpoints; a training that was interrupted goes on from the last one there.
 
     Raises:
@@ -71,16 +75,36 @@ def tune(
         TuneError: The loss is not a number, or memory ran out.
     """
     chosen = config or TuningConfig()
+    if start is not None and (chosen.terms() or chosen.averaging.form != "none" or chosen.method != "lora"):
+        raise SettingError("an adapter that goes on is trained plainly: leave out regularizers and averaging")
     rows = rows_of(tokenizer, [*task.train, *memory], chosen.max_tokens)
     if not rows:
         raise RequestError(f"task {task.name!r} has no rows to learn from")
     rows += anchor_rows(tokenizer, chosen.anchors)
     held = rows_of(tokenizer, task.validation, chosen.max_tokens)
-    with _attached(model, chosen) as (network, trained), _folder(work) as folder, _telling(chosen):
+    with _attached(model, chosen, start) as (network, trained), _folder(work) as folder, _telling(chosen):
         run = Run(network, tokenizer, rows, _pairs(task), trained, around)
+        clock = _Clock()
         terms = _terms(chosen, run)
+        clock.stop("preparing")
         log, delta = _trained(run, held, terms, chosen, folder, kept=work is not None)
-        return _finished(run, terms, chosen, delta, log)
+        clock.stop("training")
+        tuned = _finished(run, terms, chosen, delta, log)
+        clock.stop("averaging")
+        return replace(tuned, delta=replace(tuned.delta, notes={**tuned.delta.notes, "cpu_seconds": clock.parts}))
+
+
+class _Clock:
+    """CPU seconds of all threads, part by part."""
+
+    def __init__(self) -> None:
+        self.parts: dict[str, float] = {}
+        self._last = time.process_time()
+
+    def stop(self, part: str) -> None:
+        """The part that ended now."""
+        now = time.process_time()
+        self.parts[part], self._last = round(now - self._last, 3), now
 
 
 def _trained(
@@ -92,14 +116,14 @@ def _trained(
     trainer = TaskTrainer(network, args, run.rows, held, terms)
     trainer.add_callback(Telling(run.around.progress, "training"))
     steps = Averaging(run.trained, config.averaging, folder)
-    if config.averaging.form in {"fixed", "published"}:
+    if steps.each_step:
         trainer.add_callback(steps)
     if config.patience is not None and held:
         from transformers import EarlyStoppingCallback
 
         trainer.add_callback(EarlyStoppingCallback(config.patience))
     _check_sharding(trainer, config)
-    trainer.train(resume_from_checkpoint=_last_checkpoint(folder))
+    trainer.train(resume_from_checkpoint=_last_checkpoint(folder, each_step=steps.each_step))
     network.eval()
     figures = ("loss", "eval_loss", "grad_norm", "learning_rate", "epoch", "step")
     log = [
@@ -179,12 +203,11 @@ def anchor_rows(tokenizer: Any, count: int) -> list[Row]:
 
 
 @contextmanager
-def _attached(model: Any, config: TuningConfig) -> Iterator[tuple[Any, Trained]]:
+def _attached(model: Any, config: TuningConfig, start: Delta | None) -> Iterator[tuple[Any, Trained]]:
     modules = target_modules(model, config.targets)
     if config.method == "lora":
-        with lora_attached(
-            model, modules, rank=config.rank, alpha=config.alpha, dropout=config.dropout, seed=config.seed
-        ) as attached:
+        shape = {"rank": config.rank, "alpha": config.alpha, "dropout": config.dropout, "seed": config.seed}
+        with lora_attached(model, modules, **shape, start=start) as attached:
             yield attached
         return
     with dense_attached(model, [f"{name}.weight" for name in modules]) as whole:
@@ -210,11 +233,11 @@ def _folder(work: Path | None) -> Iterator[Path]:
         yield Path(scratch)
 
 
-def _last_checkpoint(folder: Path) -> str | None:
-    from transformers.trainer_utils import get_last_checkpoint
-
-    found: str | None = get_last_checkpoint(str(folder))
-    return found
+def _last_checkpoint(folder: Path, *, each_step: bool) -> str | None:
+    """The last checkpoint that was written to its end: an interruption may have left half of a later one."""
+    last = FILE if each_step else "trainer_state.json"
+    whole = [file.parent for file in folder.glob(f"checkpoint-*/{last}")]
+    return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
 
 
 @contextmanager
