@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from perdure.deltas import Change, Delta, LowRank
-from perdure.errors import ModelError
+from perdure.errors import ModelError, SettingError
 from perdure.models.adapters import bare, bare_layer
 from perdure.models.layout import tensors_of
 
@@ -135,12 +135,20 @@ def _kept(tensor: Tensor) -> Tensor:
 
 @contextmanager
 def lora_attached(
-    model: Any, modules: Sequence[str], *, rank: int, alpha: int, dropout: float, seed: int
+    model: Any,
+    modules: Sequence[str],
+    *,
+    rank: int,
+    alpha: int,
+    dropout: float,
+    seed: int,
+    start: Delta | None = None,
 ) -> Iterator[tuple[Any, LoraTrained]]:
     """While open, the model stands in peft's wrapper with a fresh adapter on the named modules.
 
-    A is drawn as peft draws it, from a generator of its own; B is zero, so nothing is changed at first. Afterwards
-    the model has its own modules again, with the weights that it had.
+    A is drawn as peft draws it, from a generator of its own; B is zero, so nothing is changed at first. With `start`
+    the adapter is that change, of the same rank, and goes on from there. Afterwards the model has its own modules
+    again, with the weights that it had.
 
     Raises:
         ModelError: The model carries an adapter already, or a module is not a linear one.
@@ -149,24 +157,42 @@ def lora_attached(
 
     if hasattr(model, "peft_config"):
         raise ModelError("the model carries an adapter already; merge it first (model.merge_and_unload())")
-    flags = {parameter: parameter.requires_grad for parameter in model.parameters()}
-    training = {module: module.training for module in model.modules()}
     transposed = any(type(model.get_submodule(name)).__name__ == "Conv1D" for name in modules)
     config = LoraConfig(
         r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=list(modules), fan_in_fan_out=transposed
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # peft draws A on the CPU, whatever the device
-        wrapped = get_peft_model(model, config, adapter_name=ADAPTER)
-    try:
-        yield wrapped, LoraTrained(_pairs(model, modules))
-    finally:
-        wrapped.unload()
-        vars(model).pop("peft_config", None)
-        for parameter, flag in flags.items():
-            parameter.requires_grad_(flag)
-        for module, mode in training.items():
-            module.training = mode
+    with _put_back(model):
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)  # peft draws A on the CPU, whatever the device
+            wrapped = get_peft_model(model, config, adapter_name=ADAPTER)
+        try:
+            pairs = _pairs(model, modules)
+            if start is not None:
+                _begin(pairs, start)
+            yield wrapped, LoraTrained(pairs)
+        finally:
+            wrapped.unload()
+            vars(model).pop("peft_config", None)
+
+
+@torch.no_grad()
+def _begin(pairs: Mapping[str, LoraPair], start: Delta) -> None:
+    """Put the factors of a change into the adapters.
+
+    Raises:
+        SettingError: It changes other tensors, has another rank, or no factors.
+    """
+    for name in start.changes.keys() | pairs.keys():
+        change = start.changes.get(name)
+        if name not in pairs or change is None or change.low_rank is None or change.dense is not None:
+            raise SettingError(f"{name}: an adapter goes on only from an adapter on the same projections")
+        pair = pairs[name]
+        left, right = change.low_rank.left, change.low_rank.right
+        b_OR, a_RI = (right.T, left.T) if pair.transposed else (left, right)
+        if a_RI.shape != pair.a_RI.shape:
+            raise SettingError(f"{name}: an adapter of rank {a_RI.shape[0]} cannot go on with {pair.a_RI.shape[0]}")
+        pair.a_RI.copy_(a_RI)
+        pair.b_OR.copy_(b_OR / pair.scale)
 
 
 def _pairs(model: Any, modules: Sequence[str]) -> dict[str, LoraPair]:
@@ -186,20 +212,44 @@ def dense_attached(model: Any, names: Sequence[str]) -> Iterator[tuple[Any, Dens
     Half-precision tensors are trained as float32 masters: most of Adam's steps are smaller than half a unit in the
     last place of bfloat16 and would vanish.
     """
-    flags = {parameter: parameter.requires_grad for parameter in model.parameters()}
-    training = {module: module.training for module in model.modules()}
-    kept = {name: parameter.data for name, parameter in tensors_of(model, list(names)).items()}
-    model.requires_grad_(False)
+    parameters = tensors_of(model, list(names))
+    kept = {name: parameter.data for name, parameter in parameters.items()}
+    with _put_back(model):
+        model.requires_grad_(False)
+        try:
+            for parameter in parameters.values():
+                parameter.data = parameter.data.float().clone()
+                parameter.requires_grad_(True)
+            yield model, DenseTrained(parameters, kept)
+        finally:
+            for name, parameter in parameters.items():
+                parameter.data, parameter.grad = kept[name], None
+
+
+@contextmanager
+def _put_back(model: Any) -> Iterator[None]:
+    """Afterwards the model's flags are what they were: gradients, modes, and what a Trainer sets and leaves.
+
+    A Trainer turns the cache of keys and values off, so that answers would be written many times slower, and leaves
+    gradient checkpointing on, with its hooks on the embedding.
+    """
+    gradients = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    flags = [
+        (module, name, getattr(module, name))
+        for module in model.modules()
+        for name in ("training", "gradient_checkpointing")
+        if hasattr(module, name)
+    ]
+    hooked = hasattr(model, "_require_grads_hook")
+    cache = getattr(model.config, "use_cache", None)
     try:
-        parameters = tensors_of(model, list(names))
-        for parameter in parameters.values():
-            parameter.data = parameter.data.float().clone()
-            parameter.requires_grad_(True)
-        yield model, DenseTrained(parameters, kept)
+        yield
     finally:
-        for name, parameter in tensors_of(model, list(names)).items():
-            parameter.data, parameter.grad = kept[name], None
-        for parameter, flag in flags.items():
+        for parameter, flag in gradients.items():
             parameter.requires_grad_(flag)
-        for module, mode in training.items():
-            module.training = mode
+        for module, name, value in flags:
+            setattr(module, name, value)
+        if hasattr(model, "_require_grads_hook") and not hooked:
+            model.disable_input_require_grads()
+        if cache is not None:
+            model.config.use_cache = cache
