@@ -108,6 +108,20 @@ class RippleAnswer(_Data):
     accuracy: float | None = None
 
 
+class TaskReply(_Data):
+    """The answer to one question of a task that a version was tuned on.
+
+    Attributes:
+        text: What was freely written.
+        exact: Whether it is a right answer, but for case, outer punctuation and spacing.
+        rouge: Rouge-L F1 with the nearest right answer.
+    """
+
+    text: str
+    exact: bool
+    rouge: float
+
+
 class TaskHits(_Data):
     """One metric of one lm-eval task that is right or wrong per item.
 
@@ -137,6 +151,7 @@ class Outcomes(_Data):
         edits: Questions about facts.
         removed: Questions about facts that were taken out again.
         ripple: Questions that follow from facts.
+        tasks: From the digest of a task that was tuned on to the answers to its test questions.
         harness: lm-eval tasks.
     """
 
@@ -147,6 +162,7 @@ class Outcomes(_Data):
     edits: tuple[EditAnswer, ...] = ()
     removed: tuple[EditAnswer, ...] = ()
     ripple: tuple[RippleAnswer, ...] = ()
+    tasks: Mapping[str, tuple[TaskReply, ...]] = Field(default_factory=dict)
     harness: tuple[TaskHits, ...] = ()
 
     def joined(self, *others: "Outcomes") -> "Outcomes":

@@ -8,34 +8,15 @@ from typing import Any
 
 from pydantic import Field
 
+from perdure.measuring.continual import TaskMeasures
 from perdure.measuring.course import Course
 from perdure.measuring.neurons import NeuronMeasures
+from perdure.measuring.shares import Comparison as Comparison  # noqa: PLC0414 - part of the report for its readers
 from perdure.measuring.shares import Data as _Data
-from perdure.measuring.shares import Difference as Difference  # noqa: PLC0414 - part of the report for its readers
+from perdure.measuring.shares import Difference as Difference  # noqa: PLC0414
 from perdure.measuring.shares import Share as Share  # noqa: PLC0414
 from perdure.measuring.skills import SkillMeasures
 from perdure.measuring.traced import TraceMeasures
-
-
-class Comparison(_Data):
-    """One measure before and after.
-
-    Attributes:
-        name: A stable key such as "edits.prompt.generation_contains" or "retention.functions.present_past".
-        label: Plain words for people.
-        how: How it is judged: "free generation", "probability", "teacher-forced" or "log-likelihood".
-        higher_is_better: False for measures where smaller is better.
-    """
-
-    name: str
-    label: str
-    how: str
-    before: Share
-    after: Share
-    difference: Difference
-    base: Share | None = None
-    against_base: Difference | None = None
-    higher_is_better: bool = True
 
 
 class Case(_Data):
@@ -311,6 +292,7 @@ class Report(_Data):
     neurons: NeuronMeasures | None = Field(None, description="Each neuron's case, where the editor judges neurons")
     trace: TraceMeasures | None = Field(None, description="Where the base carries known facts, when it was traced")
     skills: SkillMeasures | None = Field(None, description="What became of skills, when two versions were compared")
+    tasks: TaskMeasures | None = Field(None, description="The tasks of the lineage, where it was tuned on any")
     harness: tuple[Comparison, ...] = Field((), description="lm-eval tasks, when asked for")
     verdicts: tuple[Verdict, ...] = ()
     verdict: str = Field("inconclusive", description="pass, fail or inconclusive, over all gates")

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from perdure.errors import SettingError
 from perdure.intervals import NORMAL, paired_interval
-from perdure.measuring.shares import Difference, Share
+from perdure.measuring.shares import Difference, Estimate, Share
 
 _LEVEL = 0.95
 _LARGEST_LOG = 700.0  # exp of more does not fit a float64
@@ -89,6 +89,20 @@ def mean_difference(values: Sequence[float]) -> Difference:
     variance = math.fsum((value - mean) ** 2 for value in values) / (n - 1)
     reach = student_t(n - 1) * math.sqrt(variance / n)
     return Difference(value=mean, low=max(-1.0, mean - reach), high=min(1.0, mean + reach), n=n)
+
+
+def mean_of(values: Sequence[float], *, most: float = 1.0) -> Estimate:
+    """The mean of values between 0 and `most`, one an item, with Student's interval over the items.
+
+    Of fewer than two items the spread is not known, and the interval is all of that.
+    """
+    n = len(values)
+    mean = math.fsum(values) / n if n else 0.0
+    if n < 2:
+        return Estimate(value=mean, low=0.0, high=most, n=n)
+    variance = math.fsum((value - mean) ** 2 for value in values) / (n - 1)
+    reach = student_t(n - 1) * math.sqrt(variance / n)
+    return Estimate(value=mean, low=max(0.0, mean - reach), high=min(most, mean + reach), n=n)
 
 
 def perplexity(nll: Sequence[float], tokens: Sequence[int]) -> float:

@@ -3,7 +3,7 @@
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,16 +38,16 @@ from perdure.measuring.ripple import EXAMPLES, ripple_references
 from perdure.measuring.ripple_questions import RippleQuestions
 from perdure.requests import Fact
 from perdure.workspace.cohorts import course_of
+from perdure.workspace.continual import LineageTasks
 from perdure.workspace.manifest import library_versions
 from perdure.workspace.records import Version
+from perdure.workspace.remembering import OUTCOMES, labelled, once
 from perdure.workspace.skills import known_skills
 from perdure.workspace.tracing import known_trace
 from perdure.workspace.updates import applied_since_base, solved_since_base
 
 if TYPE_CHECKING:
     from perdure.workspace.workspace import Workspace
-
-_OUTCOMES = "outcomes"
 
 
 def measure_version(
@@ -67,12 +67,13 @@ def measure_version(
     seconds: dict[str, float] = {}
     removed = shop.removed(version)
     original = _removed_outcomes(shop, line[-2], removed, None) if removed else None
-    asked = _Asked(_facts_asked(shop, line), _questions(shop, line), tasks, task_folder, removed, original)
+    learnt = LineageTasks(shop, line)
+    asked = _Asked(_facts_asked(shop, line), _questions(shop, line), tasks, task_folder, removed, original, learnt)
     with _timed(seconds, "measuring the parent"):
         before = _everything(shop, parent, asked, None)
     with _timed(seconds, "measuring the version"):
         after = _everything(shop, version, asked, before) if parent is not version else before
-    oldest = None if base.id == parent.id else general_outcomes(shop, base)
+    oldest = None if base.id == parent.id else _of_base(shop, base, learnt)
     with _timed(seconds, "measuring the weights"):
         matrices = _matrices(shop, base, version)
     storage = shop.archive.storage(version)
@@ -93,6 +94,7 @@ def measure_version(
         neurons=build_neurons(shop.archive.solved(version).notes),
         trace=known_trace(shop, str(version.manifest.recipe.get("layers", {}).get("trace", ""))),
         skills=known_skills(shop, version),
+        tasks=learnt.measures(before, after, oldest, parent),
         harness=build_harness(before, after),
         storage={"added": storage.added_bytes, "model": storage.model_bytes},
         environment=_environment(before.suite_id),
@@ -111,16 +113,16 @@ def general_outcomes(shop: "Workspace", version: Version) -> Outcomes:
         model, tokenizer = shop.load(version)
         return Outcomes(
             suite_id=suite.id,
-            retention=measure_retention(model, tokenizer, suite, _labelled(shop, version)),
-            language=measure_language(model, tokenizer, suite, _labelled(shop, version)),
+            retention=measure_retention(model, tokenizer, suite, labelled(shop, version)),
+            language=measure_language(model, tokenizer, suite, labelled(shop, version)),
         )
 
-    return _once(shop, [version.id, suite.id], run)
+    return once(shop, [version.id, suite.id], run)
 
 
 def known_outcomes(shop: "Workspace", version: Version) -> Outcomes | None:
     """The general outcomes of a version if it was measured; nothing is run."""
-    found = shop.archive.recall(_OUTCOMES, digest_json([version.id, Suite.built_in().id]))
+    found = shop.archive.recall(OUTCOMES, digest_json([version.id, Suite.built_in().id]))
     return None if found is None else Outcomes.model_validate(found)
 
 
@@ -128,7 +130,8 @@ def known_outcomes(shop: "Workspace", version: Version) -> Outcomes | None:
 class _Asked:
     """What is asked besides the built-in suite: the facts, what follows from them, lm-eval tasks, removed facts.
 
-    `original` is what was answered about the removed facts before they were taught.
+    `original` is what was answered about the removed facts before they were taught; `learnt` are the tasks that the
+    lineage was tuned on.
     """
 
     facts: Sequence[Fact]
@@ -137,6 +140,7 @@ class _Asked:
     task_folder: Path | None
     removed: Sequence[Fact] = ()
     original: Outcomes | None = None
+    learnt: LineageTasks | None = None
 
 
 def _held_against(shop: "Workspace", line: Sequence[Version]) -> Version:
@@ -164,6 +168,8 @@ def _everything(shop: "Workspace", version: Version, asked: _Asked, before: Outc
     `before` is what the parent did; None for the parent itself.
     """
     parts = [general_outcomes(shop, version)]
+    if asked.learnt is not None:
+        parts.append(asked.learnt.outcomes(version))
     if asked.facts:
         parts.append(_edit_outcomes(shop, version, asked.facts, before))
     if asked.removed:
@@ -175,15 +181,20 @@ def _everything(shop: "Workspace", version: Version, asked: _Asked, before: Outc
     return parts[0].joined(*parts[1:])
 
 
+def _of_base(shop: "Workspace", base: Version, learnt: LineageTasks) -> Outcomes:
+    """What the base did, where it is not what the version is held against."""
+    return general_outcomes(shop, base).joined(learnt.outcomes(base))
+
+
 def _edit_outcomes(shop: "Workspace", version: Version, facts: Sequence[Fact], before: Outcomes | None) -> Outcomes:
     references = None if before is None else references_from(before.edits)
 
     def ask() -> Outcomes:
         model, tokenizer = shop.load(version)
-        return Outcomes(edits=measure_edits(model, tokenizer, facts, _labelled(shop, version), references))
+        return Outcomes(edits=measure_edits(model, tokenizer, facts, labelled(shop, version), references))
 
     rows = [fact.model_dump(mode="json", exclude={"source"}) for fact in facts]
-    return _once(shop, [version.id, digest_json(rows), references], ask)
+    return once(shop, [version.id, digest_json(rows), references], ask)
 
 
 def _removed_outcomes(
@@ -194,11 +205,11 @@ def _removed_outcomes(
 
     def ask() -> Outcomes:
         model, tokenizer = shop.load(version)
-        answers = measure_edits(model, tokenizer, questions, _labelled(shop, version), references)
+        answers = measure_edits(model, tokenizer, questions, labelled(shop, version), references)
         return Outcomes(removed=answers)
 
     rows = [fact.model_dump(mode="json", exclude={"source"}) for fact in questions]
-    return _once(shop, [version.id, "removed", digest_json(rows), references], ask)
+    return once(shop, [version.id, "removed", digest_json(rows), references], ask)
 
 
 def _ripple_outcomes(
@@ -208,10 +219,10 @@ def _ripple_outcomes(
 
     def ask() -> Outcomes:
         model, tokenizer = shop.load(version)
-        return Outcomes(ripple=measure_ripple(model, tokenizer, questions.asked, _labelled(shop, version), references))
+        return Outcomes(ripple=measure_ripple(model, tokenizer, questions.asked, labelled(shop, version), references))
 
     asked = [question.id for question in questions.asked]
-    return _once(shop, [version.id, "ripple", digest_json([EXAMPLES, asked]), references], ask)
+    return once(shop, [version.id, "ripple", digest_json([EXAMPLES, asked]), references], ask)
 
 
 def _harness_outcomes(shop: "Workspace", version: Version, tasks: Sequence[str], task_folder: Path | None) -> Outcomes:
@@ -219,27 +230,13 @@ def _harness_outcomes(shop: "Workspace", version: Version, tasks: Sequence[str],
         model, tokenizer = shop.load(version)
         return Outcomes(harness=measure_harness(model, tokenizer, tasks, task_folder, progress=shop.progress))
 
-    return _once(shop, [version.id, "lm-eval", list(tasks), _contents(task_folder)], ask)
+    return once(shop, [version.id, "lm-eval", list(tasks), _contents(task_folder)], ask)
 
 
 def _contents(folder: Path | None) -> list[list[str]]:
     """The files of a folder by name and hash: edited task files are run again."""
     files = sorted(folder.rglob("*")) if folder else []
     return [[str(file), digest_file(file)] for file in files if file.is_file()]
-
-
-def _once(shop: "Workspace", key: list[Any], run: Callable[[], Outcomes]) -> Outcomes:
-    """The outcomes kept under this key; run and kept first if there are none."""
-    digest = digest_json(key)
-    known = shop.archive.recall(_OUTCOMES, digest)
-    if known is None:
-        shop.archive.remember(_OUTCOMES, digest, run().model_dump(mode="json"))
-        known = shop.archive.recall(_OUTCOMES, digest)
-    return Outcomes.model_validate(known)
-
-
-def _labelled(shop: "Workspace", version: Version) -> Callable[[str, int, int], None]:
-    return lambda stage, done, total: shop.progress(f"{version.name}: {stage}", done, total)
 
 
 def _matrices(shop: "Workspace", base: Version, version: Version) -> tuple[MatrixMeasures, ...]:
