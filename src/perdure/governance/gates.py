@@ -1,8 +1,9 @@
 """Gates: a report held against a policy, gate by gate, each with a verdict and a reason in plain words."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from perdure.governance.policy import Policy
+from perdure.measuring.continual import TaskMeasure
 from perdure.measuring.report import Comparison, Difference, Report, Share, Verdict
 
 PASS, FAIL, INCONCLUSIVE = "pass", "fail", "inconclusive"
@@ -20,6 +21,7 @@ def judge(report: Report, policy: Policy) -> Report:
 def _verdicts(report: Report, policy: Policy) -> Iterator[Verdict]:
     yield from _edit_verdicts(report, policy)
     yield from _removal_verdicts(report)
+    yield from _task_verdicts(report, policy)
     yield from _retention_verdicts(report, policy)
     yield from _language_verdicts(report, policy)
     yield from _weight_verdicts(report, policy)
@@ -58,6 +60,30 @@ def _removal_verdicts(report: Report) -> Iterator[Verdict]:
         verdict=verdict,
         reason=f"the taught answer is gone from {gone.hits} of {gone.n} questions; from all as taught it must be",
     )
+
+
+def _task_verdicts(report: Report, policy: Policy) -> Iterator[Verdict]:
+    """What was forgotten of earlier tasks; nothing where there are none, or the policy sets no limit."""
+    found, limits = report.tasks, policy.tasks
+    if found is None or found.exact is None or found.exact.forgetting is None or limits is None:
+        return
+    lost, limit = found.exact.forgetting, limits.forgotten
+    verdict = PASS if lost.high <= limit else FAIL if lost.low > limit else INCONCLUSIVE
+    said = f"{100 * lost.value:.1f} ({100 * lost.low:.1f} to {100 * lost.high:.1f}, n = {lost.n})"
+    yield Verdict(
+        gate="earlier tasks",
+        verdict=verdict,
+        reason=f"{said} points are forgotten on average; at most {100 * limit:g} points may be",
+    )
+    for task in found.earlier:
+        if task.since is not None:
+            yield _loses_at_most(f"task kept: {_task_name(task, found.tasks)}", task.since, limits.task_lost)
+
+
+def _task_name(task: TaskMeasure, tasks: Sequence[TaskMeasure]) -> str:
+    """The name, with the version where several tasks share it."""
+    shared = sum(other.name == task.name for other in tasks) > 1
+    return f"{task.name} ({task.version})" if shared else task.name
 
 
 def _retention_verdicts(report: Report, policy: Policy) -> Iterator[Verdict]:

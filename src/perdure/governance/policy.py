@@ -29,6 +29,13 @@ class RetentionLimits(_Section):
     capability_lost: float = Field(ge=0, le=1)
 
 
+class TaskLimits(_Section):
+    """Limits on what a lineage that is tuned on tasks may forget of the earlier ones, since each was learnt."""
+
+    forgotten: float = Field(ge=0, le=1)
+    task_lost: float = Field(ge=0, le=1)
+
+
 class LanguageLimits(_Section):
     """Limits on fluency."""
 
@@ -50,6 +57,7 @@ class Policy(_Section):
     retention: RetentionLimits
     language: LanguageLimits
     weights: WeightLimits
+    tasks: TaskLimits | None = None
 
     @property
     def digest(self) -> str:
