@@ -33,7 +33,8 @@ from perdure.tuning.regularizer import Run
 from perdure.tuning.trained import LoraTrained, Trained
 
 _STEP = 0.1  # of the way back to the weights of before: where the second gradient is taken
-_FILE = "average.safetensors"
+FILE = "average.safetensors"
+"""The average of a checkpoint; written last, so that it tells that the checkpoint is whole."""
 
 
 @dataclass(frozen=True)
@@ -218,6 +219,11 @@ class Averaging(TrainerCallback):  # type: ignore[misc]
         self._before: dict[str, tuple[Tensor, Tensor]] = {}
         self._gradients: dict[str, Tensor] = {}
 
+    @property
+    def each_step(self) -> bool:
+        """Whether the form averages after every step."""
+        return self._config.form in {"fixed", "published"}
+
     def averaged(self, delta: Delta) -> Delta:
         """The average in place of the last weights."""
         if self._products:
@@ -236,7 +242,7 @@ class Averaging(TrainerCallback):  # type: ignore[misc]
 
     def on_train_begin(self, _args: Any, state: Any, _control: Any, **_more: Any) -> None:
         """Take up the average of the checkpoint that the training goes on from."""
-        file = self._folder / f"checkpoint-{state.global_step}" / _FILE
+        file = self._folder / f"checkpoint-{state.global_step}" / FILE
         if state.global_step and file.is_file():
             self._take(load_file(file))
 
@@ -245,7 +251,14 @@ class Averaging(TrainerCallback):  # type: ignore[misc]
         folder = self._folder / f"checkpoint-{state.global_step}"
         kept = self._kept()
         if kept and folder.is_dir():
-            save_file(kept, folder / _FILE)
+            part = folder / f"{FILE}.part"
+            save_file(kept, part)
+            part.rename(folder / FILE)
+
+    def on_train_end(self, args: Any, state: Any, _control: Any, **_more: Any) -> None:
+        """Where the best weights are taken and not the last, their average too."""
+        if args.load_best_model_at_end and state.best_model_checkpoint:
+            self._take(load_file(Path(state.best_model_checkpoint) / FILE))
 
     def on_optimizer_step(self, _args: Any, _state: Any, _control: Any, **_more: Any) -> None:
         """After a step, while its gradients are still there."""

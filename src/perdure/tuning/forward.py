@@ -60,7 +60,7 @@ def forward(model: Any, batch: Collated, taps: Taps | None = None) -> Seen:
     """
     watched: dict[str, Tensor] = {}
     kept = {"logits_to_keep": batch.keep} if _can_keep(model) else {}
-    with watching(taps or {}, watched):
+    with watching(taps or {}, watched), _own_precision(model):
         output = model(**batch.inputs, **kept, use_cache=False)
     logits_BKV = output.logits[:, -batch.keep :]
     labels_BK = batch.labels_BT[:, -(batch.keep - 1) :] if batch.keep > 1 else batch.labels_BT[:, :0]
@@ -99,7 +99,19 @@ def watching(taps: Taps, watched: dict[str, Tensor]) -> Iterator[None]:
 
 
 def _can_keep(model: Any) -> bool:
+    return "logits_to_keep" in inspect.signature(_network(model).forward).parameters
+
+
+def _own_precision(model: Any) -> torch.autocast:
+    """The model's own precision in every pass alike, read or trained; weights under training may be kept in more."""
+    words = _network(model).get_input_embeddings().weight
+    half = words.dtype in (torch.bfloat16, torch.float16)
+    return torch.autocast(words.device.type, words.dtype if half else torch.bfloat16, enabled=half)
+
+
+def _network(model: Any) -> Any:
+    """The transformers model inside whatever wraps it."""
     inside = model
     while hasattr(inside, "module"):  # data parallel
         inside = inside.module
-    return "logits_to_keep" in inspect.signature(bare(inside).forward).parameters
+    return bare(inside)

@@ -111,7 +111,7 @@ class TaskTrainer(Trainer):  # type: ignore[misc]
             loss = loss * self._copies() + self._penalties(seen) / self.current_gradient_accumulation_steps
             if not torch.isfinite(loss):
                 raise TuneError(
-                    f"the loss became {float(loss)} at step {self.state.global_step + 1}; lower learning_rate "
+                    f"the loss became {float(loss.detach())} at step {self.state.global_step + 1}; lower learning_rate "
                     f"(now {self.args.learning_rate:g}) or the weights of the regularizers. Nothing was stored"
                 )
         return (loss, {}) if return_outputs else loss
@@ -166,9 +166,10 @@ def arguments(
         kept: Whether the folder outlives the training, so that checkpoints are worth their time.
     """
     watching = config.patience is not None and held
-    steps = math.ceil(rows / config.batch_size)
+    steps = min(math.ceil(rows / (config.batch_size * config.accumulation)), config.max_steps or 10)
     best = {"load_best_model_at_end": True, "metric_for_best_model": "eval_loss", "greater_is_better": False}
     saving = {"save_strategy": "epoch" if watching else "steps" if kept else "no", "save_steps": config.save_every}
+    checkpointing = {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": False}}
     arguments = TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=config.batch_size,
@@ -181,12 +182,9 @@ def arguments(
         warmup_steps=config.warmup,
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,
-        gradient_checkpointing=config.gradient_checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False},
         seed=config.seed,
         data_seed=config.seed,
         use_cpu=device.type == "cpu",
-        bf16=_half(device),
         logging_steps=max(1, min(10, steps)),
         logging_nan_inf_filter=False,
         save_total_limit=2,
@@ -198,14 +196,11 @@ def arguments(
         eval_strategy="epoch" if watching else "no",
         **saving,
         **(best if watching else {}),
+        **(checkpointing if config.gradient_checkpointing else {}),
         **_sharding(config),
     )
     arguments._n_gpu = min(1, arguments.n_gpu)  # one process trains on one device; more are torchrun's affair
     return arguments
-
-
-def _half(device: torch.device) -> bool:
-    return device.type == "cuda" and torch.cuda.is_bf16_supported()
 
 
 def _sharding(config: TuningConfig) -> dict[str, Any]:

@@ -195,13 +195,14 @@ def _layer(config: FunctionVectorConfig, depth: int) -> int:
 
 
 def _adding(model: Any, theta_D: Tensor, layer: int) -> Callable[[Collated], AbstractContextManager[None]]:
-    """Adds the vector where an answer's tokens are predicted, as it is added when the model writes them."""
+    """Adds the vector where an answer's tokens are predicted, as when the model writes them; not in anchors."""
     block = layout_of(model).blocks[layer]
     theta_D = theta_D.to(bare(model).device)
 
     def patch(batch: Collated) -> AbstractContextManager[None]:
         predicts_BT = torch.zeros_like(batch.labels_BT, dtype=torch.bool)
         predicts_BT[:, :-1] = batch.labels_BT[:, 1:] != IGNORED
+        predicts_BT[batch.anchor_B] = False  # general text is no example of the new task
         return patch_output(block, lambda hidden_BTD: hidden_BTD + predicts_BT[..., None] * theta_D.to(hidden_BTD))
 
     return patch
