@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -82,10 +82,10 @@ def tune(
         raise RequestError(f"task {task.name!r} has no rows to learn from")
     rows += anchor_rows(tokenizer, chosen.anchors)
     held = rows_of(tokenizer, task.validation, chosen.max_tokens)
-    with _attached(model, chosen, start) as (network, trained), _folder(work) as folder, _telling(chosen):
-        run = Run(network, tokenizer, rows, _pairs(task), trained, around)
+    with attached(model, chosen, start) as (network, trained), _folder(work) as folder, _telling(chosen):
+        run = Run(network, tokenizer, rows, pairs_of(task.train), trained, around)
         clock = _Clock()
-        terms = _terms(chosen, run)
+        terms = prepared_terms(chosen, run)
         clock.stop("preparing")
         log, delta = _trained(run, held, terms, chosen, folder, kept=work is not None)
         clock.stop("training")
@@ -155,7 +155,7 @@ def _added(first: State, second: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: first[name] + fisher if name in first else fisher for name, fisher in second.items()}
 
 
-def _terms(config: TuningConfig, run: Run) -> list[Term]:
+def prepared_terms(config: TuningConfig, run: Run) -> list[Term]:
     """The regularizers, prepared while the model is still what it was."""
     terms = []
     run.model.eval()
@@ -203,21 +203,22 @@ def anchor_rows(tokenizer: Any, count: int) -> list[Row]:
 
 
 @contextmanager
-def _attached(model: Any, config: TuningConfig, start: Delta | None) -> Iterator[tuple[Any, Trained]]:
+def attached(model: Any, config: TuningConfig, start: Delta | None = None) -> Iterator[tuple[Any, Trained]]:
+    """While open, the network with what the settings train, and these weights; afterwards the model is as it was."""
     modules = target_modules(model, config.targets)
     if config.method == "lora":
         shape = {"rank": config.rank, "alpha": config.alpha, "dropout": config.dropout, "seed": config.seed}
-        with lora_attached(model, modules, **shape, start=start) as attached:
-            yield attached
+        with lora_attached(model, modules, **shape, start=start) as adapters:
+            yield adapters
         return
     with dense_attached(model, [f"{name}.weight" for name in modules]) as whole:
         yield whole
 
 
-def _pairs(task: Task) -> list[tuple[str, str]]:
+def pairs_of(examples: Iterable[Example]) -> list[tuple[str, str]]:
     """Inputs and outputs without the instruction, for prompts with examples."""
     found = []
-    for example in task.train:
+    for example in examples:
         asked = example.messages[-2].content.removeprefix(example.instruction).strip()
         found.append((asked or example.messages[-2].content, example.answer))
     return found

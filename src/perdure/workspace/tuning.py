@@ -95,7 +95,7 @@ def carry_out_tuning(shop: "Workspace", plan: TuningPlan, *, actor: str) -> Vers
         tokenizer,
         plan.task,
         plan.config,
-        _surroundings(shop, parent),
+        surroundings_of(shop, parent),
         memory=memory.chosen(plan.task, plan.config.replay, seed=plan.config.seed),
         work=work,
     )
@@ -143,7 +143,8 @@ def _stored(
     return version
 
 
-def _surroundings(shop: "Workspace", parent: Version) -> Surroundings:
+def surroundings_of(shop: "Workspace", parent: Version) -> Surroundings:
+    """What a tuning of a version stands on."""
     line = shop.archive.lineage(parent)
     base = line[0]
 

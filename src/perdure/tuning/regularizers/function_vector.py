@@ -25,6 +25,7 @@ from perdure.tuning.regularizer import Reference, RegularizerConfig, Run, State,
 from perdure.tuning.stores import RowStore, stored
 from perdure.tuning.top_k import Targets, divergence, seen_through, targets
 from perdure.vectors import few_shot_prompts, function_vector, mean_activations
+from perdure.vectors.prompts import Prompt
 
 Heads = Sequence[tuple[int, int]]
 
@@ -143,12 +144,10 @@ def task_vector(
     All prompts count, answered rightly or not: what is looked for is what the examples say, and a task worth tuning
     is one that the model cannot do yet.
     """
-    usable = _lines(pairs)
     layout = layout_of(model)
-    if len(usable) <= config.shots:
+    prompts = task_prompts(tokenizer, pairs, config)
+    if not prompts:
         return torch.zeros(layout.d_model, dtype=torch.float64)
-    asked = usable[:: max(1, len(usable) // config.prompts)][: config.prompts]
-    prompts = few_shot_prompts(tokenizer, usable, asked, config.shots, config.seed)
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
@@ -157,6 +156,15 @@ def task_vector(
         for module, mode in modes.items():
             module.training = mode
     return function_vector(layout, found.mean_LHK, heads)
+
+
+def task_prompts(tokenizer: Any, pairs: Sequence[tuple[str, str]], config: FunctionVectorConfig) -> list[Prompt]:
+    """Prompts with examples of a task, evenly spaced over its pairs; none where too few can be shown."""
+    usable = _lines(pairs)
+    if len(usable) <= config.shots:
+        return []
+    asked = usable[:: max(1, len(usable) // config.prompts)][: config.prompts]
+    return few_shot_prompts(tokenizer, usable, asked, config.shots, config.seed)
 
 
 def _lines(pairs: Sequence[tuple[str, str]]) -> list[Pair]:
