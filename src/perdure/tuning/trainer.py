@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftModel
 from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
@@ -128,6 +129,13 @@ class TaskTrainer(Trainer):  # type: ignore[misc]
             self._sums[term.name] = (before + float(penalty.detach()), count + 1)
             total = total + term.weight * penalty
         return total
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """The weights alone; peft would ask the hub whether the vocabulary grew, and a pickle of settings is no use."""
+        if not isinstance(self.model, PeftModel):
+            super()._save(output_dir, state_dict)
+        elif self.args.should_save:
+            self.model.save_pretrained(output_dir, state_dict=state_dict, save_embedding_layers=False)
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """The Trainer's figures and the penalties since the last time."""
