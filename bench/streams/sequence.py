@@ -202,11 +202,13 @@ class _Pooled:
         if not last:
             return {}
         router = self._pool.router()
-        asked = [row.prompt for row in (*bench.suite.facts, *bench.suite.instructions)]
-        strays = [text for text in asked if router.route(text).group]
-        if strays:
-            raise RuntimeError(f"{len(strays)} general items are routed to an adapter, such as {strays[0]!r}")
-        return general_hits(bench)
+        answers = _general(bench)
+        groups = [router.route(_request(bench, part, answer.item)).group for part, answer in answers]
+        for group in sorted({group for group in groups if group}):
+            with applied(bench.model, self._pool.delta(group)):
+                own = _general(bench)
+            answers = [own[place] if groups[place] == group else one for place, one in enumerate(answers)]
+        return _hits(answers)
 
 
 def _asked(bench: Bench, task: Task) -> dict[str, Any]:
@@ -220,12 +222,28 @@ def _asked(bench: Bench, task: Task) -> dict[str, Any]:
 
 def general_hits(bench: Bench) -> dict[str, Hits]:
     """Right and wrong per item: `zero-shot` (facts and instructions) and `in context` (functions by examples)."""
+    return _hits(_general(bench))
+
+
+def _general(bench: Bench) -> list[tuple[str, Any]]:
+    """The answers to all items of the suite, with their parts, always in the same order."""
     parts = measure_retention(bench.model, bench.tokenizer, bench.suite)
+    return [(name, answer) for name, answers in sorted(parts.items()) for answer in answers]
+
+
+def _hits(answers: Sequence[tuple[str, Any]]) -> dict[str, Hits]:
     found: dict[str, Hits] = {"zero-shot": [], "in context": []}
-    for name, answers in sorted(parts.items()):
-        kind = "in context" if name.startswith("functions.") else "zero-shot"
-        found[kind] += [int(answer.ok) for answer in answers]
+    for name, answer in answers:
+        found["in context" if name.startswith("functions.") else "zero-shot"].append(int(answer.ok))
     return found
+
+
+def _request(bench: Bench, part: str, item: str) -> str:
+    """What a router reads of an item: the question, or the examples and the question."""
+    if not part.startswith("functions."):
+        return item
+    shown = bench.suite.functions[part.removeprefix("functions.")][:10]
+    return "".join(f"Q: {pair.input}\nA: {pair.output}\n\n" for pair in shown) + f"Q: {item}\nA:"
 
 
 def _merged(below: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
