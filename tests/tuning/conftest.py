@@ -2,6 +2,8 @@ import gc
 
 import pytest
 
+import tiny
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _old_objects_stay():
@@ -10,3 +12,10 @@ def _old_objects_stay():
     gc.freeze()
     yield
     gc.unfreeze()
+
+
+@pytest.fixture(params=sorted(tiny.FAMILIES))
+def shallow(request, tokenizer, monkeypatch):
+    """One random model of two blocks of each architecture, and the tokenizer."""
+    monkeypatch.setattr(tiny, "DEPTH", 2)
+    return tiny.FAMILIES[request.param](), tokenizer

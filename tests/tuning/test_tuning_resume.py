@@ -35,9 +35,11 @@ def interrupted_at(step):
     return Surroundings(progress=stop)
 
 
-def teach(tokenizer, work, around=Surroundings(), **settings):
+def teach(tokenizer, work, around=None, **settings):
     config = TuningConfig(**(COMMON | settings))
-    return tune(tiny.llama(num_hidden_layers=2), tokenizer, tuning_tasks.UPPER, config, around, work=work)
+    return tune(
+        tiny.llama(num_hidden_layers=2), tokenizer, tuning_tasks.UPPER, config, around or Surroundings(), work=work
+    )
 
 
 def tensors(tuned):

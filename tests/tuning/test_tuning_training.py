@@ -9,7 +9,10 @@ from perdure.deltas import changed
 from perdure.errors import ModelError, RequestError, SettingError, TuneError
 from perdure.requests.tasks import Task
 from perdure.tuning.config import TuningConfig
+from perdure.tuning.encoding import collate, rows_of
+from perdure.tuning.forward import forward
 from perdure.tuning.run import target_modules, tune
+from perdure.tuning.trained import lora_attached
 
 SHORT = dict(batch_size=4, epochs=2, learning_rate=1e-2, rank=2, alpha=4)
 HEADS = {"kind": "function_vector", "heads": [[0, 1], [1, 2]], "shots": 2, "prompts": 2}
@@ -125,9 +128,9 @@ def test_a_regularizer_without_weight_is_plain_training(teach, kind):
         {"averaging": {"form": "sound", "metric": "fisher"}, "regularizers": EVERY, "anchors": 2},
     ],
 )
-@pytest.mark.parametrize("family", ["llama", "gpt2"], indirect=True)
-def test_the_model_comes_back_as_it_was(family, settings):
-    model, tokenizer = family
+@pytest.mark.parametrize("shallow", ["llama", "gpt2"], indirect=True)
+def test_the_model_comes_back_as_it_was(shallow, settings):
+    model, tokenizer = shallow
     model.get_input_embeddings().weight.requires_grad_(True)
     model.lm_head.train()
     before = snapshot(model)
@@ -226,9 +229,9 @@ def test_patience_without_held_out_rows_trains_to_the_end(teach):
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
-@pytest.mark.parametrize("family", ["llama", "gpt2"], indirect=True)
-def test_a_bfloat16_model_learns(family, method):
-    model, tokenizer = family
+@pytest.mark.parametrize("shallow", ["llama", "gpt2"], indirect=True)
+def test_a_bfloat16_model_learns(shallow, method):
+    model, tokenizer = shallow
     model = model.bfloat16()
     before = snapshot(model)
     rate = 1e-2 if method == "lora" else 1e-3
@@ -291,6 +294,14 @@ def test_rows_of_earlier_tasks_are_trained_on_too(small, tokenizer):
     config = TuningConfig(**SHORT)
     tuned = tune(small, tokenizer, tuning_tasks.UPPER, config, memory=tuning_tasks.FIRST.train[:3])
     assert tuned.delta.notes["rows"] == len(tuning_tasks.UPPER.train) + 3
+
+
+def test_the_models_own_dropout_is_off(shallow):
+    """GPT-2 has it: without it the same rows give the same loss in training as in evaluation."""
+    model, tokenizer = shallow
+    with lora_attached(model, target_modules(model, None), rank=2, alpha=4, dropout=0.0, seed=0) as (network, _):
+        batch = collate(rows_of(tokenizer, tuning_tasks.UPPER.train, 99), range(8))
+        assert torch.equal(forward(network.train(), batch).losses(), forward(network.eval(), batch).losses())
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])

@@ -52,7 +52,7 @@ class TuningConfig(BaseModel):
     method: Literal["lora", "full"] = Field("lora", description="Low-rank adapters, or all weights of the blocks")
     rank: int = Field(8, ge=1, description="lora: rank of the adapters")
     alpha: int = Field(16, ge=1, description="lora: the change is multiplied by alpha / rank")
-    dropout: float = Field(0.0, ge=0, lt=1, description="lora: dropout before the adapters")
+    dropout: float = Field(0.0, ge=0, lt=1, description="lora: dropout before the adapters; the model's own is off")
     targets: tuple[str, ...] | None = Field(
         None, min_length=1, description="Endings of the names of modules that are trained; all projections if not given"
     )

@@ -230,6 +230,7 @@ def dense_attached(model: Any, names: Sequence[str]) -> Iterator[tuple[Any, Dens
 def _put_back(model: Any) -> Iterator[None]:
     """Afterwards the model's flags are what they were: gradients, modes, and what a Trainer sets and leaves.
 
+    While open, the model's own dropout is off: regularizers compare with a reference that has none.
     A Trainer turns the cache of keys and values off, so that answers would be written many times slower, and leaves
     gradient checkpointing on, with its hooks on the embedding.
     """
@@ -240,14 +241,22 @@ def _put_back(model: Any) -> Iterator[None]:
         for name in ("training", "gradient_checkpointing")
         if hasattr(module, name)
     ]
+    drops = [
+        (module, name, getattr(module, name))
+        for module in model.modules()
+        for name in ("p" if isinstance(module, torch.nn.Dropout) else "attention_dropout",)
+        if isinstance(getattr(module, name, None), float)
+    ]
     hooked = hasattr(model, "_require_grads_hook")
     cache = getattr(model.config, "use_cache", None)
     try:
+        for module, name, _ in drops:
+            setattr(module, name, 0.0)
         yield
     finally:
         for parameter, flag in gradients.items():
             parameter.requires_grad_(flag)
-        for module, name, value in flags:
+        for module, name, value in (*flags, *drops):
             setattr(module, name, value)
         if hasattr(model, "_require_grads_hook") and not hooked:
             model.disable_input_require_grads()
