@@ -88,7 +88,7 @@ def _average(scores_JI: _Array, _rows: Sequence[int]) -> _Array:
 
 
 def _new(scores_JI: _Array, rows: Sequence[int]) -> _Array:
-    return np.mean([scores_JI[row, task] for task, row in enumerate(rows)], axis=0)
+    return np.asarray(np.mean([scores_JI[row, task] for task, row in enumerate(rows)], axis=0))
 
 
 def _forgetting(scores_JI: _Array, rows: Sequence[int]) -> _Array | None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from perdure.measuring.continual import TaskMeasures
 from perdure.measuring.report import (
     Comparison,
     LanguageMeasures,
@@ -75,6 +76,8 @@ def _asked(report: Report) -> str:
     if report.removal is not None:
         return f"{figures.counted(report.removal.facts, 'fact')} taken out of"
     asked = report.edits.facts if report.edits else _count(report.request.get("facts"))
+    if not asked and report.tasks is not None and report.tasks.learnt:
+        return "1 task to teach"
     return f"{figures.counted(asked, 'fact')} to teach" if asked else "A change to"
 
 
@@ -107,14 +110,31 @@ def _figures(report: Report) -> tuple[Figure, ...]:
     found = [
         _learnt("Facts that stay" if report.removal else "Facts learnt", choose(edits, "prompt")),
         _gone(report.removal) if report.removal else asked_differently,
+        *_tasks(report.tasks),
         _kept(report.retention),
         _language(report.language),
     ]
     chosen = [figure for figure in found if figure is not None]
-    if len(chosen) < len(found):
+    if len(chosen) < 4:
         spare = _share("Neighbouring questions answered as they should be", choose(edits, "neighbour"))
         chosen += [spare] if spare else []
     return tuple(chosen)
+
+
+def _tasks(tasks: TaskMeasures | None) -> tuple[Figure | None, ...]:
+    """How well the new task was learnt, and what became of the earlier ones."""
+    if tasks is None:
+        return ()
+    lost = tasks.exact.forgetting if tasks.exact else None
+    forgotten = None
+    if lost is not None:
+        forgotten = Figure(
+            "Earlier tasks: forgotten",
+            f"{100 * lost.value:.1f} points",
+            f"({100 * lost.low:.1f}{figures.RANGE}{100 * lost.high:.1f}; {figures.sample(lost.n)})",
+            f"Over {figures.counted(len(tasks.earlier), 'task')}, since each was learnt.",
+        )
+    return _share("Task learnt: exactly right", tasks.newest.exact if tasks.newest else None), forgotten
 
 
 def _followed(cases: Sequence[RippleCase]) -> str:

@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from perdure.measuring.continual import TaskMeasures, Training
 from perdure.measuring.neurons import CASES
 from perdure.measuring.report import Comparison, MatrixMeasures, Report, RippleMeasures
 from perdure.measuring.skills import Skill, SkillMeasures
-from perdure.web import charts, courses, figures, neurons, sentences, skills, spectra, traces
+from perdure.web import charts, courses, figures, neurons, sentences, skills, spectra, task_charts, traces
+from perdure.web import tasks as learning
 from perdure.web.cases import TEXT_LIMIT, Listing, examples, listing, removed_outcome
 from perdure.web.headline import headline
 from perdure.web.page import render
@@ -90,6 +92,28 @@ class Skilled:
 
 
 @dataclass(frozen=True)
+class Tasked:
+    """What the section on tasks shows: the table, R as a map and as curves, the training, questions."""
+
+    says: str
+    rows: Sequence[learning.TaskRow]
+    left_out: int
+    new: learning.TaskRow | None
+    matrix: Chart | None
+    course: Chart | None
+    figures: Sequence[tuple[str, str, str, str]]
+    general: Sequence[Comparison]
+    drift: str
+    shifts: str
+    losses: Chart | None
+    penalties: Sequence[Chart]
+    training: Training | None
+    cases: Sequence[learning.CaseGroup]
+    shown: int
+    questions: int
+
+
+@dataclass(frozen=True)
 class AskedFact:
     """One fact that was asked for; `old` is what was true before, where it is known."""
 
@@ -126,6 +150,7 @@ def render_report(report: Report) -> str:
         coursed=_coursed(report),
         neurons=_neurons(report),
         skills=_skilled(report.skills) if report.skills else None,
+        tasks=_tasked(report.tasks) if report.tasks else None,
         environment=flatten(report.environment),
         ways=sentences.ways_of_judging(_every_comparison(report)),
         teacher_forced=TEACHER_FORCED,
@@ -191,7 +216,8 @@ def _ripples(measures: RippleMeasures) -> Ripples:
 def _every_comparison(report: Report) -> list[Comparison]:
     found = list(report.edits.comparisons) if report.edits else []
     followed = list(report.ripple.comparisons) if report.ripple else []
-    return found + followed + _kept(report)
+    learnt = [task.exact for task in report.tasks.tasks] if report.tasks else []
+    return found + followed + learnt + _kept(report)
 
 
 def _kept(report: Report) -> list[Comparison]:
@@ -292,6 +318,44 @@ def _skilled(found: SkillMeasures) -> Skilled:
         layers=layers,
         untold=silent[: skills.SKILL_LIMIT],
     )
+
+
+def _tasked(found: TaskMeasures) -> Tasked:
+    rows = learning.task_rows(found)
+    matrix = course = losses = None
+    if task_charts.is_sequence(found):
+        says = task_charts.matrix_words(found)
+        matrix = Chart("chart-tasks", "Every task after every version", says, task_charts.matrix_chart(found))
+        says = task_charts.course_words(found)
+        specs = [task_charts.course_chart(found, narrow=narrow) for narrow in (False, True)]
+        course = Chart("chart-task-course", "Tasks over the versions", says, *specs)
+    curves = task_charts.losses(found)
+    if curves:
+        says = task_charts.curve_words(curves, "loss")
+        losses = Chart("chart-losses", "Loss", says, task_charts.curve_chart(curves, "loss"))
+    return Tasked(
+        says=learning.summary(found),
+        rows=rows[: learning.TASK_LIMIT],
+        left_out=max(0, len(rows) - learning.TASK_LIMIT),
+        new=next((row for row in rows if row.is_new), None),
+        matrix=matrix,
+        course=course,
+        figures=learning.figure_rows(found),
+        general=learning.general(found),
+        drift=learning.drift_words(found.drift) if found.drift else "",
+        shifts=learning.shift_words(found.shifts),
+        losses=losses,
+        penalties=[_penalty(place, curve) for place, curve in enumerate(task_charts.penalties(found))],
+        training=found.training,
+        cases=learning.case_groups(found),
+        shown=len(found.cases),
+        questions=found.questions,
+    )
+
+
+def _penalty(place: int, curve: task_charts.Curve) -> Chart:
+    says = task_charts.curve_words([curve], "penalty")
+    return Chart(f"chart-penalty-{place}", curve.name, says, task_charts.curve_chart([curve], "penalty", small=True))
 
 
 def _spectra(matrices: Sequence[MatrixMeasures]) -> list[Chart]:
