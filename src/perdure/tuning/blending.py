@@ -32,6 +32,7 @@ from perdure.tuning.reading import batched
 from perdure.tuning.regularizer import Run
 from perdure.tuning.trained import LoraTrained, Trained
 
+_TOKENS = 512  # read at once with gradients: no more memory than a step of the training
 _STEP = 0.1  # of the way back to the weights of before: where the second gradient is taken
 FILE = "average.safetensors"
 """The average of a checkpoint; written last, so that it tells that the checkpoint is whole."""
@@ -161,7 +162,7 @@ def _gradients(run: Run, now: Mapping[str, Tensor], rows: Sequence[Row]) -> dict
     total = {name: torch.zeros_like(parameter) for name, parameter in now.items()}
     count = sum(sum(row.learns[1:]) for row in rows)
     run.model.eval()
-    for numbers in batched(rows, run.batch_tokens):
+    for numbers in batched(rows, _TOKENS):
         batch = moved(collate([rows[number] for number in numbers], numbers), bare(run.model).device)
         with torch.enable_grad():
             loss = forward(run.model, batch).losses().sum() / count
@@ -180,7 +181,7 @@ def _loss_at(run: Run, rows: Sequence[Row], share: float) -> float:
             parameter.lerp_(start.to(parameter), share)
         run.model.eval()
         total, count = 0.0, 0
-        for numbers in batched(rows, run.batch_tokens):
+        for numbers in batched(rows, _TOKENS):
             batch = moved(collate([rows[number] for number in numbers], numbers), bare(run.model).device)
             losses = forward(run.model, batch).losses()
             total, count = total + float(losses.sum()), count + len(losses)
