@@ -20,12 +20,12 @@ class AveragingConfig(BaseModel):
         description="none; sound: the share that loss and stability ask for, once, after the task; published: LCIA's, "
         "after every step; fixed: one decay after every step; ratio: one share, once, after the task",
     )
-    groups: int = Field(8, ge=1, description="sound: groups of layers with a share of their own; 1: one for all")
+    groups: int = Field(4, ge=1, description="sound: groups of layers with a share of their own; 1: one for all")
     strength: float = Field(1.0, ge=0, description="sound: μ, how much stability weighs against the new loss")
     metric: Literal["isotropic", "fisher"] = Field(
         "isotropic", description="sound: what a change costs: all weights alike, or by what earlier tasks depend on"
     )
-    rows: int = Field(32, ge=1, description="sound: rows on which slope and curvature are taken")
+    rows: int = Field(16, ge=1, description="sound: rows on which slope and curvature are taken")
     decay: float = Field(0.99, gt=0, lt=1, description="fixed: the share of the average at every step")
     ratio: float = Field(0.2, ge=0, le=1, description="ratio: the share of the weights of before")
 
@@ -58,7 +58,7 @@ class TuningConfig(BaseModel):
     )
     epochs: float = Field(3, gt=0, description="Passes over the rows")
     max_steps: int | None = Field(None, ge=1, description="At most this many steps")
-    batch_size: int = Field(16, ge=1, description="Rows per step, process and accumulation")
+    batch_size: int = Field(16, ge=1, description="Rows of a batch; under torchrun its processes share them")
     accumulation: int = Field(1, ge=1, description="Batches whose gradients make one step")
     learning_rate: float = Field(2e-4, gt=0, description="AdamW's learning rate")
     schedule: Literal["constant", "linear", "cosine"] = Field("constant", description="How the learning rate goes on")
@@ -70,7 +70,9 @@ class TuningConfig(BaseModel):
         None, ge=1, description="Stop after this many epochs without a better validation loss, and keep the best"
     )
     gradient_checkpointing: bool = Field(False, description="Less memory, about a third more time")
-    sharding: Literal["none", "fsdp2"] = Field("none", description="Under torchrun: whole copies, or sharded by FSDP2")
+    sharding: Literal["none", "fsdp2"] = Field(
+        "none", description="Under torchrun: whole copies of the weights, or FSDP2"
+    )
     save_every: int = Field(100, ge=1, description="Steps after which the work can be taken up again")
     report_to: tuple[str, ...] = Field((), description="Trackers of transformers, such as tensorboard or wandb")
     seed: int = Field(0, ge=0, lt=2**32, description="Seed of adapters, order and dropout")
@@ -89,7 +91,17 @@ class TuningConfig(BaseModel):
     def _sensible(self) -> "TuningConfig":
         if self.anchors and not self.regularizers:
             raise ValueError("anchors are held by regularizers; give one, or anchors=0")
+        if self.sharding != "none" and (self.method != "lora" or self.patience or self._weighs):
+            raise ValueError(
+                "sharding shards the weights below the adapters and takes no checkpoints: it needs method=lora, "
+                "and goes without patience, ewc and metric=fisher; or leave sharding out"
+            )
         return self
+
+    @property
+    def _weighs(self) -> bool:
+        """Whether gradients of the weights themselves are needed."""
+        return self.averaging.metric == "fisher" or any(name == "ewc" for name, _ in self.terms())
 
     def terms(self) -> list[tuple[str, RegularizerConfig]]:
         """Names and settings of the regularizers that have a weight."""
