@@ -79,7 +79,12 @@ class TuningConfig(BaseModel):
     regularizers: tuple[dict[str, Any], ...] = Field((), description="What holds the model: kind, weight and settings")
     averaging: AveragingConfig = AveragingConfig(form="none")
     replay: ReplayConfig = ReplayConfig()
-    anchors: int = Field(0, ge=0, description="Passages of general text that regularizers hold on to besides the task")
+    anchors: int = Field(
+        0, ge=0, description="Rows besides the task's that regularizers hold on to, none of them learnt"
+    )
+    anchor_source: Literal["own", "passages"] = Field(
+        "own", description="own: what the model writes freely; passages: the built-in text"
+    )
 
     @field_validator("regularizers")
     @classmethod

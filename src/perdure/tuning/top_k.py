@@ -33,6 +33,10 @@ class TopK:
     log_NK: Tensor
     rest_N: Tensor
 
+    def to(self, device: Any) -> "TopK":
+        """The same on another device."""
+        return TopK(self.ids_NK.to(device), self.log_NK.to(device), self.rest_N.to(device))
+
 
 def top_k(logits_NV: Tensor, count: int) -> TopK:
     """The `count` most probable tokens of each distribution and the mass of the others."""
@@ -66,10 +70,12 @@ class Targets:
 
     def of(self, seen: Seen) -> TopK:
         """Those of a batch, in the order of its logits."""
-        numbers = seen.batch.numbers
+        return self.of_rows(seen.batch.numbers).to(seen.logits_NV.device)
+
+    def of_rows(self, numbers: Sequence[int]) -> TopK:
+        """Those of several rows, one after the other, on the CPU."""
         ids_NK, log_NM = self._ids.rows(numbers), self._logs.rows(numbers)
-        device = seen.logits_NV.device
-        return TopK(ids_NK.long().to(device), log_NM[:, :-1].to(device), log_NM[:, -1].to(device))
+        return TopK(ids_NK.long(), log_NM[:, :-1], log_NM[:, -1])
 
 
 def targets(

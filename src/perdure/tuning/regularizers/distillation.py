@@ -5,6 +5,7 @@ Li and Hoiem, "Learning without Forgetting", TPAMI 2017, with the answer's own t
 
 from typing import Any, Literal
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -19,6 +20,7 @@ class DistillationConfig(RegularizerConfig):
 
     kind: Literal["distillation"] = "distillation"
     weight: float = Field(1.0, ge=0, description="λ of the paper")
+    on: Literal["all", "task", "anchors"] = Field("all", description="Which rows: the task's, the anchors, or both")
     reference: Reference = Field("previous", description="The model before this task, or the one before all")
     top_k: int = Field(64, ge=1, description="Tokens of each distribution that are told apart; the rest is one outcome")
 
@@ -36,11 +38,14 @@ class Distillation:
 
     def prepare(self, run: Run) -> None:
         """Read what the reference expects, once."""
-        settings = {"kind": "distillation", "top_k": self._config.top_k}
+        on = self._config.on
+        numbers = [number for number, row in enumerate(run.rows) if on == "all" or row.anchor == (on == "anchors")]
+        self._places = {number: place for place, number in enumerate(numbers)}
+        settings = {"kind": "distillation", "top_k": self._config.top_k, "rows": on}
         with run.reference(self._config.reference) as model:
             self._targets = targets(
                 model,
-                run.rows,
+                [run.rows[number] for number in numbers],
                 self._config.top_k,
                 path=cache_file(run, self._config.reference, settings),
                 tokens=run.batch_tokens,
@@ -48,9 +53,14 @@ class Distillation:
             )
 
     def penalty(self, seen: Seen) -> Tensor:
-        """Mean over the batch's learnt tokens of KL[reference ‖ model], nats."""
-        expected = self._targets.of(seen)
-        return divergence(expected, seen_through(seen.logits_NV, expected.ids_NK)).mean()
+        """Mean over the tokens of the batch's held rows of KL[reference ‖ model], nats; 0 where it has none."""
+        held = [number in self._places for number in seen.batch.numbers]
+        if not any(held):
+            return seen.logits_NV.new_zeros(())
+        expected = self._targets.of_rows([self._places[n] for n in seen.batch.numbers if n in self._places])
+        expected = expected.to(seen.logits_NV.device)
+        logits_NV = seen.logits_NV[torch.tensor(held, device=seen.rows_N.device)[seen.rows_N]]
+        return divergence(expected, seen_through(logits_NV, expected.ids_NK)).mean()
 
     def after_task(self, _run: Run) -> State:
         """Nothing."""
