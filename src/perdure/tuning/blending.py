@@ -251,7 +251,7 @@ class Averaging(TrainerCallback):  # type: ignore[misc]
         """Keep the average beside the checkpoint."""
         folder = self._folder / f"checkpoint-{state.global_step}"
         kept = self._kept()
-        if kept and folder.is_dir():
+        if kept and state.is_world_process_zero:
             part = folder / f"{FILE}.part"
             save_file(kept, part)
             part.rename(folder / FILE)

@@ -13,23 +13,23 @@ import torch
 from torch import Tensor
 
 from perdure.deltas import Delta
-from perdure.editing.statistics import built_in_texts as passages
 from perdure.errors import RequestError, SettingError, TuneError
 from perdure.models import layout_of
 from perdure.models.adapters import bare
-from perdure.models.tokens import encode
 from perdure.registry import regularizers
 from perdure.requests.tasks import Example, Task
+from perdure.tuning import processes
+from perdure.tuning.anchors import anchor_rows
 from perdure.tuning.blending import FILE, Averaging, blend_of
 from perdure.tuning.config import TuningConfig
 from perdure.tuning.encoding import Row, rows_of
 from perdure.tuning.regularizer import Run, State, Surroundings
 from perdure.tuning.regularizers.ewc import fisher_of
+from perdure.tuning.shown import has_pictures
 from perdure.tuning.trained import Trained, dense_attached, lora_attached
 from perdure.tuning.trainer import TaskTrainer, Telling, Term, arguments
 
 _FISHER = "averaging"
-_ANCHOR_TOKENS = 64
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,12 @@ class Tuned:
     Attributes:
         delta: The change, with notes of the training.
         states: From a regularizer's name to what later tasks need to know, after this one.
+        alone: The change before it was averaged with the weights of before.
     """
 
     delta: Delta
     states: Mapping[str, State] = field(default_factory=dict)
+    alone: Delta = field(default_factory=Delta)
 
 
 def tune(
@@ -52,6 +54,7 @@ def tune(
     config: TuningConfig | None = None,
     around: Surroundings = Surroundings(),  # noqa: B008 - immutable
     *,
+    processor: Any | None = None,
     memory: Sequence[Example] = (),
     start: Delta | None = None,
     work: Path | None = None,
@@ -64,26 +67,32 @@ def tune(
         task: What is taught; its validation part watches the training where `patience` is set.
         config: The settings.
         around: What the tuning stands on.
+        processor: Of a model that reads images (`perdure.models.load_processor`); needed where examples show any.
         memory: Examples of earlier tasks, seen again among those of this one.
         start: An adapter of an earlier task, which the model does not carry: it is trained on, and the change that
             comes back is the whole of it. Plain training only.
         work: Folder of checkpoints; a training that was interrupted goes on from the last one there.
 
     Raises:
-        RequestError: Rows that are too long, or none.
+        RequestError: Rows that are too long, or none; an image that cannot be read.
         SettingError: Settings that do not fit the model.
         TuneError: The loss is not a number, or memory ran out.
     """
     chosen = config or TuningConfig()
     if start is not None and (chosen.terms() or chosen.averaging.form != "none" or chosen.method != "lora"):
         raise SettingError("an adapter that goes on is trained plainly: leave out regularizers and averaging")
-    rows = rows_of(tokenizer, [*task.train, *memory], chosen.max_tokens)
+    reading: dict[str, Any] = {"processor": processor, "progress": around.progress}
+    rows = rows_of(tokenizer, [*task.train, *memory], chosen.max_tokens, **reading)
     if not rows:
         raise RequestError(f"task {task.name!r} has no rows to learn from")
-    rows += anchor_rows(tokenizer, chosen.anchors)
-    held = rows_of(tokenizer, task.validation, chosen.max_tokens)
+    rows += anchor_rows(
+        model, tokenizer, chosen.anchors, chosen.anchor_source, seed=chosen.seed, progress=around.progress
+    )
+    held = rows_of(tokenizer, task.validation, chosen.max_tokens, **reading)
+    processes.join(model, chosen)
     with attached(model, chosen, start) as (network, trained), _folder(work) as folder, _telling(chosen):
-        run = Run(network, tokenizer, rows, pairs_of(task.train), trained, around)
+        texts = (example for example in task.train if not has_pictures(example))
+        run = Run(network, tokenizer, rows, pairs_of(texts), trained, around)
         clock = _Clock()
         terms = prepared_terms(chosen, run)
         clock.stop("preparing")
@@ -91,7 +100,8 @@ def tune(
         clock.stop("training")
         tuned = _finished(run, terms, chosen, delta, log)
         clock.stop("averaging")
-        return replace(tuned, delta=replace(tuned.delta, notes={**tuned.delta.notes, "cpu_seconds": clock.parts}))
+        noted = replace(tuned.delta, notes={**tuned.delta.notes, "cpu_seconds": clock.parts})
+        return replace(tuned, delta=noted, alone=trained.delta())
 
 
 class _Clock:
@@ -122,8 +132,9 @@ def _trained(
         from transformers import EarlyStoppingCallback
 
         trainer.add_callback(EarlyStoppingCallback(config.patience))
-    _check_sharding(trainer, config)
+    processes.check_in_force(network, trainer.accelerator.num_processes, config)
     trainer.train(resume_from_checkpoint=_last_checkpoint(folder, each_step=steps.each_step))
+    processes.wait()
     network.eval()
     figures = ("loss", "eval_loss", "grad_norm", "learning_rate", "epoch", "step")
     log = [
@@ -189,19 +200,6 @@ def target_modules(model: Any, endings: Sequence[str] | None) -> list[str]:
     return chosen
 
 
-def anchor_rows(tokenizer: Any, count: int) -> list[Row]:
-    """Beginnings of the built-in passages, every token of them held by regularizers and none of them learnt.
-
-    Raises:
-        SettingError: More are asked for than there are.
-    """
-    texts = passages()
-    if count > len(texts):
-        raise SettingError(f"anchors: there are {len(texts)} built-in passages; given {count}")
-    chosen = [encode(tokenizer, text)[:_ANCHOR_TOKENS] for text in texts[:count]]
-    return [Row(tuple(ids), (False, *[True] * (len(ids) - 1)), len(ids) - 1, anchor=True) for ids in chosen]
-
-
 @contextmanager
 def attached(model: Any, config: TuningConfig, start: Delta | None = None) -> Iterator[tuple[Any, Trained]]:
     """While open, the network with what the settings train, and these weights; afterwards the model is as it was."""
@@ -231,7 +229,7 @@ def _folder(work: Path | None) -> Iterator[Path]:
         yield work
         return
     with TemporaryDirectory(prefix="perdure-tune-") as scratch:
-        yield Path(scratch)
+        yield Path(processes.agreed(scratch))
 
 
 def _last_checkpoint(folder: Path, *, each_step: bool) -> str | None:
@@ -253,14 +251,3 @@ def _telling(config: TuningConfig) -> Iterator[None]:
             f"accumulation={math.ceil(config.accumulation * config.batch_size / half)} (the same steps), "
             "gradient_checkpointing=true, or a smaller max_tokens. Nothing was stored"
         ) from error
-
-
-def _check_sharding(trainer: TaskTrainer, config: TuningConfig) -> None:
-    """What was asked of several processes is really in force."""
-    import os
-
-    asked, there = int(os.environ.get("WORLD_SIZE", "1")), int(trainer.accelerator.num_processes)
-    if asked != there:
-        raise TuneError(f"torchrun started {asked} processes and the training sees {there}; nothing was trained")
-    if config.sharding != "none" and not trainer.is_fsdp_enabled:
-        raise TuneError("sharding=fsdp2 is not in force; start with torchrun --nproc_per_node N -m perdure ...")

@@ -3,6 +3,7 @@
 A row has as many entries as it has tokens of some kind; entries of all rows stand one after the other.
 """
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate
 from pathlib import Path
@@ -43,7 +44,7 @@ def stored(
     """The entries that `fill` gives, or those in `path` where it is there already.
 
     The file is plain numbers (.npy, never pickled) and is read in place: its size is no memory. It is written under
-    another name and renamed when whole, so an interruption leaves no half of it.
+    a name of this process and renamed when whole, so an interruption leaves no half of it.
 
     Args:
         counts: How many entries each row has.
@@ -55,7 +56,7 @@ def stored(
     size = (sum(counts), *shape)
     if path is not None and path.is_file():
         return RowStore(_opened(path, size), counts)
-    part = None if path is None else path.with_suffix(".part")
+    part = None if path is None else path.with_suffix(f".{os.getpid()}.part")
     if part is None:
         entries = np.empty(size, _KINDS[dtype])
     else:

@@ -14,6 +14,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 
 from perdure.errors import TuneError
 from perdure.progress import Progress
+from perdure.tuning import processes
 from perdure.tuning.config import TuningConfig
 from perdure.tuning.encoding import IGNORED, Collated, Row, collate
 from perdure.tuning.forward import Taps, forward
@@ -140,7 +141,9 @@ class TaskTrainer(Trainer):  # type: ignore[misc]
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """The Trainer's figures and the penalties since the last time."""
         if "loss" in logs:
-            logs.update({f"regularizer/{name}": total / count for name, (total, count) in self._sums.items()})
+            for name, (total, count) in self._sums.items():
+                mean = torch.tensor(total / count, dtype=torch.float64, device=self.args.device)
+                logs[f"regularizer/{name}"] = float(self.accelerator.reduce(mean, "mean"))
             self._sums = {}
         super().log(logs, *args, **kwargs)
 
@@ -176,12 +179,13 @@ def arguments(
     watching = config.patience is not None and held
     steps = min(math.ceil(rows / (config.batch_size * config.accumulation)), config.max_steps or 10)
     best = {"load_best_model_at_end": True, "metric_for_best_model": "eval_loss", "greater_is_better": False}
+    kept = kept and config.sharding == "none"  # the Trainer takes no checkpoint of a sharded model
     saving = {"save_strategy": "epoch" if watching else "steps" if kept else "no", "save_steps": config.save_every}
     checkpointing = {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": False}}
     arguments = TrainingArguments(
         output_dir=str(folder),
-        per_device_train_batch_size=config.batch_size,
-        per_device_eval_batch_size=config.batch_size,
+        per_device_train_batch_size=config.batch_size // processes.count(),
+        per_device_eval_batch_size=config.batch_size // processes.count(),
         num_train_epochs=config.epochs,
         max_steps=config.max_steps or -1,
         gradient_accumulation_steps=config.accumulation,
@@ -205,13 +209,7 @@ def arguments(
         **saving,
         **(best if watching else {}),
         **(checkpointing if config.gradient_checkpointing else {}),
-        **_sharding(config),
+        ddp_find_unused_parameters=False,
     )
     arguments._n_gpu = min(1, arguments.n_gpu)  # one process trains on one device; more are torchrun's affair
     return arguments
-
-
-def _sharding(config: TuningConfig) -> dict[str, Any]:
-    if config.sharding == "none":
-        return {"ddp_find_unused_parameters": False}
-    return {"fsdp": "full_shard auto_wrap", "fsdp_config": {"fsdp_version": 2, "reshard_after_forward": True}}
