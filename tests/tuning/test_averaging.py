@@ -16,6 +16,7 @@ from perdure.tuning.averaging import (
     sound_shares,
     step_share,
 )
+from perdure.tuning.blending import held_back
 
 CURVATURE = torch.diag(torch.tensor([2.0, 4.0], dtype=torch.float64))
 STEP = torch.ones(2, dtype=torch.float64)
@@ -374,3 +375,10 @@ def test_two_noisy_tasks_come_out_in_the_expected_order():
     fisher = mean(run.sound(run.hessians[0].diagonal()) for run in runs)
     assert plain > constant > isotropic > fisher > joint
     assert published_form > constant
+
+
+def test_shares_are_held_back_where_the_loss_would_rise_too_far():
+    assert held_back(lambda part: part, 1.0) == 1.0
+    assert held_back(lambda part: part, 0.5, steps=6) == pytest.approx(0.5, abs=1 / 64)
+    assert held_back(lambda part: part**2, 0.25, steps=8) == pytest.approx(0.5, abs=1 / 256)
+    assert held_back(lambda part: 10 * part, 0.0, steps=4) == 0.0

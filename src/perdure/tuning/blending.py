@@ -3,7 +3,7 @@
 Shape suffixes: K groups of tensors.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -87,14 +87,22 @@ def _sound(run: Run, config: AveragingConfig, fisher: Mapping[str, Tensor]) -> B
     how = "closed form"
     if found is None:
         drift = float(drift_KK.sum())
-        share = line_search(lambda beta: _loss_at(run, rows, beta), drift=drift, strength=config.strength)
+        names = [name for group in groups for name in group]
+        share = line_search(
+            lambda beta: _loss_at(run, rows, dict.fromkeys(names, beta)), drift=drift, strength=config.strength
+        )
         found, how = torch.full((len(groups),), share), "line search"
+    wanted = {name: float(beta) for group, beta in zip(groups, found, strict=True) for name in group}
+    limit = _loss_at(run, rows, dict.fromkeys(wanted, 0.0)) + config.tolerance
+    held = held_back(lambda part: _loss_at(run, rows, {name: part * beta for name, beta in wanted.items()}), limit)
     run.around.progress("averaging", len(groups) + 1, len(groups) + 1)
-    shares = {name: float(beta) for group, beta in zip(groups, found, strict=True) for name in group}
+    shares = {name: held * beta for name, beta in wanted.items()}
     notes = {
         "form": "sound",
         "how": how,
-        "shares": [round(float(beta), 6) for beta in found],
+        "wanted": [round(float(beta), 6) for beta in found],
+        "held_back": held,
+        "shares": [round(held * float(beta), 6) for beta in found],
         "slopes": slope_K.tolist(),
         "curvature": float(curvature_KK.sum()),
         "drift": float(drift_KK.sum()),
@@ -172,13 +180,13 @@ def _gradients(run: Run, now: Mapping[str, Tensor], rows: Sequence[Row]) -> dict
 
 
 @torch.no_grad()
-def _loss_at(run: Run, rows: Sequence[Row], share: float) -> float:
-    """The task's loss with this share of the weights of before."""
+def _loss_at(run: Run, rows: Sequence[Row], shares: Mapping[str, float]) -> float:
+    """The task's loss with these shares of the weights of before."""
     moving = run.trained.moving()
     kept = {name: parameter.detach().clone() for name, (parameter, _) in moving.items()}
     try:
-        for parameter, start in moving.values():
-            parameter.lerp_(start.to(parameter), share)
+        for name, (parameter, start) in moving.items():
+            parameter.lerp_(start.to(parameter), shares[name])
         run.model.eval()
         total, count = 0.0, 0
         for numbers in batched(rows, _TOKENS):
@@ -189,6 +197,27 @@ def _loss_at(run: Run, rows: Sequence[Row], share: float) -> float:
     finally:
         for name, (parameter, _) in moving.items():
             parameter.copy_(kept[name])
+
+
+def held_back(loss: Callable[[float], float], limit: float, *, steps: int = 4) -> float:
+    """The largest part of the wanted shares, in [0, 1], at which the new task's loss stays below a limit.
+
+    Slope and curvature are of one place; further back the loss may rise faster than they say, and what was just learnt
+    would be averaged away. All of them where they may be; else found by bisection, so the limit holds where the loss
+    rises along the way, to one part in 2^steps.
+
+    Args:
+        loss: From a part of the wanted shares to the new task's loss.
+        limit: What it must not pass.
+        steps: Evaluations beyond the first.
+    """
+    if loss(1.0) <= limit:
+        return 1.0
+    low, high = 0.0, 1.0
+    for _ in range(steps):
+        middle = (low + high) / 2
+        low, high = (middle, high) if loss(middle) <= limit else (low, middle)
+    return low
 
 
 def _squared(trained: Trained, group: Sequence[str]) -> float:

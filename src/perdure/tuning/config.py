@@ -20,8 +20,11 @@ class AveragingConfig(BaseModel):
         description="none; sound: the share that loss and stability ask for, once, after the task; published: LCIA's, "
         "after every step; fixed: one decay after every step; ratio: one share, once, after the task",
     )
-    groups: int = Field(4, ge=1, description="sound: groups of layers with a share of their own; 1: one for all")
+    groups: int = Field(1, ge=1, description="sound: groups of layers with a share of their own; 1: one for all")
     strength: float = Field(1.0, ge=0, description="sound: μ, how much stability weighs against the new loss")
+    tolerance: float = Field(
+        0.05, ge=0, description="sound: by how much the new task's loss (nats a token) may rise; less is kept then"
+    )
     metric: Literal["isotropic", "fisher"] = Field(
         "isotropic", description="sound: what a change costs: all weights alike, or by what earlier tasks depend on"
     )

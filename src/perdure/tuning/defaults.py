@@ -6,6 +6,12 @@ from typing import Any
 def usual_settings() -> dict[str, Any]:
     """The usual settings of a tuning, as a user would give them."""
     return {
-        "regularizers": [{"kind": "function_vector"}, {"kind": "distillation"}],
+        "regularizers": [{"kind": "function_vector"}, {"kind": "distillation", "on": "anchors"}],
+        "anchors": 12,
         "averaging": {"form": "sound"},
     }
+
+
+def usual_pool_settings() -> dict[str, Any]:
+    """The usual settings of a tuning in a pool: averaging alone, as only requests like the task's meet its adapter."""
+    return {"averaging": {"form": "sound"}}
