@@ -69,6 +69,8 @@ class Projection:
     def matrix(self) -> Tensor:
         """The weight as [O, I], whichever way it is stored; a view."""
         weight: Tensor = self.module.weight.detach()
+        if hasattr(weight, "full_tensor"):  # sharded over processes: all of them ask together
+            weight = weight.full_tensor()
         return weight.T if self.transposed else weight
 
     def stored(self, left_OR: Tensor, right_RI: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,10 @@ class TaskTrainer(Trainer):  # type: ignore[misc]
                     f"(now {self.args.learning_rate:g}) or the weights of the regularizers. Nothing was stored"
                 )
         return (loss, {}) if return_outputs else loss
+
+    def _defer_fsdp_gradient_reduction(self) -> AbstractContextManager[None]:
+        """Nothing to put off: sharded weights have no gradients, and those of adapters are averaged with the last."""
+        return nullcontext()
 
     def _copies(self) -> int:
         """Processes whose gradients are averaged: tokens are counted over all of them."""
