@@ -7,7 +7,7 @@ from transformers import LlamaForCausalLM
 import tiny
 from perdure.errors import ModelError, RequestError
 from perdure.requests.tasks import Example, Message
-from perdure.tuning.encoding import IGNORED, Row, collate, prompt_ids, row_of, rows_of
+from perdure.tuning.encoding import IGNORED, Row, collate, row_of, rows_of
 from perdure.tuning.forward import forward, watching
 from perdure.tuning.reading import batched, read_all
 from perdure.tuning.trainer import packed, unpacked
@@ -57,7 +57,7 @@ def test_the_assistants_words_and_the_end_of_its_turn_are_learnt(chat):
 def test_every_turn_of_the_assistant_is_learnt_and_nothing_else(chat):
     row = row_of(chat, talk(("s", "Be short."), ("u", "One?"), ("a", "1"), ("u", "Two?"), ("a", "2")))
     assert learnt(chat, row) == ["1</s>", "2</s>"]
-    assert text(chat, prompt_ids(chat, talk(("u", "One?"), ("a", "1")))) == "<|user|>\nOne?</s>\n<|assistant|>\n"
+    assert text(chat, row_of(chat, talk(("u", "One?"), ("a", "1"))).prompt) == "<|user|>\nOne?</s>\n<|assistant|>\n"
     assert text(chat, row.ids[: row.asked + 1]).endswith("Two?</s>\n<|assistant|>\n")
 
 

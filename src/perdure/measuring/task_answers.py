@@ -13,7 +13,8 @@ from perdure.models.continuing import continue_rows
 from perdure.models.tokens import encode
 from perdure.progress import Progress, counting, silent
 from perdure.requests.tasks import Example
-from perdure.tuning.encoding import prompt_ids
+from perdure.tuning.encoding import Row, row_of
+from perdure.tuning.writing import continue_shown
 
 _MARGIN = 8  # tokens beyond the longest right answer: enough to see that a model does not stop
 
@@ -34,19 +35,48 @@ class TaskAnswer:
 
 
 def answer_task(
-    model: Any, tokenizer: Any, examples: Sequence[Example], *, progress: Progress = silent, stage: str = "asking"
+    model: Any,
+    tokenizer: Any,
+    examples: Sequence[Example],
+    *,
+    processor: Any | None = None,
+    progress: Progress = silent,
+    stage: str = "asking",
 ) -> list[TaskAnswer]:
-    """The model's answers, greedily written, in the order of the examples."""
+    """The model's answers, greedily written, in the order of the examples.
+
+    Args:
+        model: The model.
+        tokenizer: Its tokenizer.
+        examples: The questions, each with its right answers.
+        processor: Of a model that reads images, as in training.
+        progress: Told how many are answered.
+        stage: What the work is called there.
+
+    Raises:
+        RequestError: A question shows an image that cannot be read, or one and there is no processor.
+    """
     if not examples:
         return []
-    rows = [prompt_ids(tokenizer, example) for example in examples]
     answers = [example.references or (example.answer,) for example in examples]
-    longest = max(len(encode(tokenizer, text)) for given in answers for text in given)
-    add = counting(progress, stage, len(examples))
-    texts = continue_rows(
-        model, tokenizer, rows, lambda _row, text: "\n\n" in text, max_new_tokens=longest + _MARGIN, on_done=add
-    )
+    limit = max(len(encode(tokenizer, text)) for given in answers for text in given) + _MARGIN
+    rows = [row_of(tokenizer, example, processor) for example in examples]
+    add, texts = counting(progress, stage, len(examples)), [""] * len(examples)
+    for seeing, write in ((False, _continued), (True, continue_shown)):
+        places = [place for place, row in enumerate(rows) if (row.shown is not None) == seeing]
+        found = write(model, tokenizer, [rows[place] for place in places], _enough, max_new_tokens=limit, on_done=add)
+        for place, text in zip(places, found, strict=True):
+            texts[place] = text
     return [judged(text, given) for text, given in zip(texts, answers, strict=True)]
+
+
+def _enough(_row: int, text: str) -> bool:
+    """A blank line ends an answer: what follows is the next question, made up."""
+    return "\n\n" in text
+
+
+def _continued(model: Any, tokenizer: Any, rows: Sequence[Row], enough: Any, **more: Any) -> list[str]:
+    return continue_rows(model, tokenizer, [row.prompt for row in rows], enough, **more)
 
 
 def judged(text: str, references: Sequence[str]) -> TaskAnswer:

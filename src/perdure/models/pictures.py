@@ -1,4 +1,4 @@
-"""Messages with pictures as model inputs: placed by the model's processor, with the place where the answer starts.
+"""Messages with pictures as model inputs: placed by the model's processor, with the tokens that the assistant writes.
 
 Shape suffixes: B rows (one here), T tokens.
 """
@@ -6,26 +6,14 @@ Shape suffixes: B rows (one here), T tokens.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor
 
 from perdure.errors import ModelError, RequestError
+from perdure.models.chat import Said, marked, write_chat
 from perdure.models.loading import require_pillow
 from perdure.models.tokens import join
-
-
-class Said(Protocol):
-    """A message: who says it ("system", "user" or "assistant"), its text, and its pictures' files."""
-
-    @property
-    def role(self) -> str: ...  # noqa: D102
-
-    @property
-    def content(self) -> str: ...  # noqa: D102
-
-    @property
-    def images(self) -> Sequence[str]: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -35,10 +23,13 @@ class EncodedMessages:
     Attributes:
         inputs: Keyword arguments of the forward pass: `input_ids` [1, T], `attention_mask` [1, T], and what the
             processor made of the pictures, such as `pixel_values`.
+        learns: Whether the assistant writes each token [T], the end of its turn included; without a chat template,
+            in the last message only.
         answer_start: The index of the first token of the last answer; T where the answer is still to be written.
     """
 
     inputs: dict[str, Tensor]
+    learns: tuple[bool, ...]
     answer_start: int
 
 
@@ -63,7 +54,9 @@ def _open(path: Path) -> Any:
         raise RequestError(f"{path} cannot be read as a picture: {error}") from error
 
 
-def encode_messages(processor: Any, messages: Sequence[Said], *, images: Sequence[Any]) -> EncodedMessages:
+def encode_messages(
+    processor: Any, messages: Sequence[Said], *, images: Sequence[Any], plain: bool = False
+) -> EncodedMessages:
     """A conversation as model inputs; where its last message is the assistant's, with that answer.
 
     Pictures stand before their message's text, or where the text names them by the processor's own mark (`<image>`
@@ -74,34 +67,48 @@ def encode_messages(processor: Any, messages: Sequence[Said], *, images: Sequenc
         processor: As `load_processor` gives it.
         messages: The conversation.
         images: Its opened pictures, in order, as `open_pictures` gives them.
+        plain: Leave the chat template out.
 
     Raises:
         RequestError: Pictures and marks do not agree, or the answer cannot be told from what is before it.
         ModelError: The processor places pictures in a way that is not understood.
     """
     _check_pictures(processor.image_token, messages, images)
-    asked, whole = _texts(processor, messages)
+    whole, turns = _texts(processor, messages, plain=plain)
     special = not whole.startswith(processor.tokenizer.bos_token or "\0")  # the template may write the start token
     inputs = dict(processor(text=[whole], images=list(images) or None, return_tensors="pt", add_special_tokens=special))
-    tail = _tail(processor.tokenizer, asked, whole, special)
+    own = processor.tokenizer(whole, add_special_tokens=special)["input_ids"]
+    spans = [_span(processor.tokenizer, own, turn, special) for turn in turns]
     ids = inputs["input_ids"][0].tolist()
-    start = len(ids) - len(tail)
-    if ids[start:] != tail:
-        raise ModelError(f"{type(processor).__name__} changes the text after its pictures; it is not understood")
-    return EncodedMessages(inputs, start)
-
-
-def _texts(processor: Any, messages: Sequence[Said]) -> tuple[str, str]:
-    """The conversation up to where its answer is to be written, and with the answer, if there is one."""
+    moved = _moved(processor, own, ids, [place for span in spans for place in span], images)
+    pairs = list(zip(moved[::2], moved[1::2], strict=True))
+    learns = [any(start <= place < stop for start, stop in pairs) for place in range(len(ids))]
     answered = messages[-1].role == "assistant"
-    asked = _write(processor, messages[:-1] if answered else messages, ask=True)
-    whole = _write(processor, messages, ask=False).rstrip() if answered else asked
-    if not whole.startswith(asked):
-        raise RequestError(
-            "the chat template does not write a conversation as the continuation of its beginning, so it cannot be "
-            "said which tokens the assistant writes"
-        )
-    return asked, whole
+    return EncodedMessages(inputs, tuple(learns), pairs[-1][0] if answered else len(ids))
+
+
+def _texts(processor: Any, messages: Sequence[Said], *, plain: bool) -> tuple[str, list[tuple[str, str]]]:
+    """The conversation as one text, and for each answer in it that text up to where it starts and to where it ends."""
+
+    def write(count: int, *, ask: bool) -> str:
+        if plain or not getattr(processor, "chat_template", None):
+            return _plain(processor.tokenizer, messages[:count], processor.image_token, ask=ask)
+        return write_chat(processor, messages[:count], ask=ask, mark=processor.image_token)
+
+    answered = messages[-1].role == "assistant"
+    whole = write(len(messages), ask=not answered)
+    whole = whole.rstrip() if answered else whole
+    templated = not plain and getattr(processor, "chat_template", None)
+    places = [at for at, said in enumerate(messages) if said.role == "assistant"]
+    turns = []
+    for place in places if templated else places[-1:] if answered else []:
+        turns.append((write(place, ask=True), write(place + 1, ask=False).rstrip()))
+        if not turns[-1][1].startswith(turns[-1][0]) or not whole.startswith(turns[-1][1]):
+            raise RequestError(
+                "the chat template does not write a conversation as the continuation of its beginning, so it cannot "
+                "be said which tokens the assistant writes; give rows of prompt and completion"
+            )
+    return whole, turns
 
 
 def _check_pictures(mark: str, messages: Sequence[Said], images: Sequence[Any]) -> None:
@@ -117,56 +124,44 @@ def _check_pictures(mark: str, messages: Sequence[Said], images: Sequence[Any]) 
         raise RequestError("an answer is text; pictures belong to the message before it")
 
 
-def _tail(tokenizer: Any, asked: str, whole: str, special: bool) -> list[int]:
-    """The tokens of the answer: those from where the whole differs from the question alone; pictures are one mark."""
-    before, both = (tokenizer(text, add_special_tokens=special)["input_ids"] for text in (asked, whole))
-    if asked == whole:
-        return []
-    same = 0
-    while same < min(len(before), len(both) - 1) and before[same] == both[same]:
-        same += 1
-    return list(both[same:])
+def _span(tokenizer: Any, own: Sequence[int], turn: tuple[str, str], special: bool) -> tuple[int, int]:
+    """Where an answer's tokens start and stop among those of the whole text, pictures being one mark each.
 
-
-def _write(processor: Any, messages: Sequence[Said], *, ask: bool) -> str:
-    """The conversation as one text, a mark for each picture.
-
-    Raises:
-        RequestError: The chat template leaves out a text or a picture.
+    Tokens may straddle its beginning; the answer starts at the first one in which the whole differs from the prompt.
     """
-    mark = processor.image_token
-    if not getattr(processor, "chat_template", None):
-        return _plain(processor.tokenizer, messages, mark, ask=ask)
-    pictures = sum(len(message.images) for message in messages)
-    texts = [piece for message in messages for piece in message.content.split(mark)]
-    for form in (_parts, _marked):  # templates take a list of parts, or, the older ones, a text with marks
-        said = [{"role": message.role, "content": form(message, mark)} for message in messages]
-        try:
-            written: str = processor.apply_chat_template(said, tokenize=False, add_generation_prompt=ask)
-        except Exception:  # noqa: S112 - a template is a program and raises whatever it likes
-            continue
-        if written.count(mark) == pictures and all(text.strip() in written for text in texts):
-            return written
-    raise RequestError("the chat template does not write every text and every picture of these messages")
+    before, after = (tokenizer(text, add_special_tokens=special)["input_ids"] for text in turn)
+    same = 0
+    while same < min(len(before), len(after) - 1) and before[same] == own[same]:
+        same += 1
+    return same, len(after)
 
 
-def _parts(message: Said, mark: str) -> list[dict[str, str]]:
-    pieces = message.content.split(mark)
-    parts = [] if len(pieces) > 1 else [{"type": "image"}] * len(message.images)
-    for index, piece in enumerate(pieces):
-        parts += [{"type": "image"}] if index else []
-        parts += [{"type": "text", "text": piece}] if piece else []
-    return parts
+def _moved(
+    processor: Any, own: Sequence[int], ids: Sequence[int], places: Sequence[int], images: Sequence[Any]
+) -> list[int]:
+    """Where places among the text's own tokens lie among the processor's, which writes many tokens for each mark."""
+    mark = processor.tokenizer.convert_tokens_to_ids(processor.image_token)
+    marks = [at for at, token in enumerate(own) if token == mark]
+    rest = len(own) - (marks[-1] + 1 if marks else 0)
+    if list(own[len(own) - rest :]) != list(ids[len(ids) - rest :]) or len(marks) != len(images):
+        raise ModelError(f"{type(processor).__name__} changes the text after its pictures; it is not understood")
+    more = len(ids) - len(own)
+    if all(place >= len(own) - rest for place in places):
+        return [place + more for place in places]
+    added = [_length(processor, image) - 1 for image in images]
+    if sum(added) != more:
+        raise ModelError(f"{type(processor).__name__} does not write each picture by itself; it is not understood")
+    return [place + sum(added[: sum(at < place for at in marks)]) for place in places]
 
 
-def _marked(message: Said, mark: str) -> str:
-    if not message.images or mark in message.content:
-        return message.content
-    return f"{mark * len(message.images)}\n{message.content}"
+def _length(processor: Any, image: Any) -> int:
+    """How many tokens the processor writes for a picture."""
+    alone = processor(text=[processor.image_token], images=[image], return_tensors="pt", add_special_tokens=False)
+    return int(alone["input_ids"].shape[1])
 
 
 def _plain(tokenizer: Any, messages: Sequence[Said], mark: str, *, ask: bool) -> str:
-    texts = [_marked(message, mark) for message in messages]
+    texts = [marked(message, mark) for message in messages]
     if ask:
         return "\n\n".join(texts)
     whole, end = join("\n\n".join(texts[:-1]), texts[-1]), tokenizer.eos_token

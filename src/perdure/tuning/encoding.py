@@ -11,8 +11,11 @@ import torch
 from torch import Tensor
 
 from perdure.errors import RequestError
+from perdure.models.chat import write_chat
 from perdure.models.tokens import encode_pair
+from perdure.progress import Progress, counting, silent
 from perdure.requests.tasks import Example, Message
+from perdure.tuning.shown import Shown, encode_example, has_pictures, is_per_token, joined, padded_left, told
 
 IGNORED = -100
 """The label of a token that no loss is on, as everywhere in transformers."""
@@ -27,30 +30,53 @@ class Row:
         learns: Whether the loss is on each token: those that the assistant writes, and the token that ends its turn.
         asked: The place of the last input token: the one that predicts the first token of the last answer.
         anchor: Whether the row is only there for regularizers to hold on to: no task loss is on it.
-        extra: Further inputs of the model, such as `pixel_values` [1, ...].
+        per_token: Further inputs of the model that say something of each token, such as `token_type_ids`.
+        shown: Its pictures, if there are any.
     """
 
     ids: tuple[int, ...]
     learns: tuple[bool, ...]
     asked: int
     anchor: bool = False
-    extra: Mapping[str, Tensor] = field(default_factory=dict, compare=False)
+    per_token: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    shown: Shown | None = None
 
     def __post_init__(self) -> None:
         if not any(self.learns[1:]):
             raise RequestError("a row needs a token to learn after its first; the answer is empty")
 
+    @property
+    def prompt(self) -> tuple[int, ...]:
+        """The tokens up to where the last answer is to be written: what a model is asked with."""
+        return self.ids[: self.asked + 1]
 
-def rows_of(tokenizer: Any, examples: Iterable[Example], limit: int) -> list[Row]:
+
+def rows_of(
+    tokenizer: Any,
+    examples: Iterable[Example],
+    limit: int,
+    *,
+    processor: Any | None = None,
+    progress: Progress = silent,
+) -> list[Row]:
     """The rows of examples, each at most `limit` tokens long.
 
+    Args:
+        tokenizer: The model's tokenizer.
+        examples: What becomes rows.
+        limit: The most tokens of a row.
+        processor: The processor of a model that reads pictures; it writes the rows of text, too, so that both match.
+        progress: Told how many examples are read, where pictures make it long.
+
     Raises:
-        RequestError: An example is longer; all of them are named, with their lengths.
+        RequestError: An example is longer; all of them are named, with their lengths. Or a picture cannot be read.
     """
-    rows, long = [], []
-    for number, example in enumerate(examples):
-        row = row_of(tokenizer, example)
+    chosen, rows, long = list(examples), [], []
+    add = counting(progress, "reading the pictures", len(chosen)) if any(map(has_pictures, chosen)) else _untold
+    for number, example in enumerate(chosen):
+        row = row_of(tokenizer, example, processor)
         rows.append(row)
+        add(1)
         if len(row.ids) > limit:
             long.append(f"{example.source or f'example {number}'}: {len(row.ids)} tokens")
     if long:
@@ -59,25 +85,41 @@ def rows_of(tokenizer: Any, examples: Iterable[Example], limit: int) -> list[Row
     return rows
 
 
-def row_of(tokenizer: Any, example: Example) -> Row:
+def _untold(_more: int) -> None:
+    """Nobody is told."""
+
+
+def row_of(tokenizer: Any, example: Example, processor: Any | None = None) -> Row:
     """One example as tokens.
 
-    Chat rows are written by the tokenizer's chat template; without one, the texts stand one after the other, a blank
-    line between turns. A row of prompt and completion is always written without a template. The loss is on what the
-    assistant writes and on the token that ends its turn.
+    Chat rows are written by the chat template; without one, the texts stand one after the other, a blank line between
+    turns. A row of prompt and completion is always written without a template. The loss is on what the assistant
+    writes and on the token that ends its turn.
 
     Raises:
-        RequestError: The template does not write a conversation as the continuation of its beginning.
+        RequestError: The template does not write a conversation as the continuation of its beginning, or leaves a
+            text out; or there are pictures and no processor, or one that cannot be read.
     """
+    if processor is not None:
+        return _processed(processor, example)
+    if has_pictures(example):
+        raise RequestError(f"{told(example)} shows a picture, and the model has no processor: it reads text alone")
     if example.plain or not getattr(tokenizer, "chat_template", None):
         return _plain_row(tokenizer, example.messages)
-    return _chat_row(tokenizer, [message.model_dump(include={"role", "content"}) for message in example.messages])
+    return _chat_row(tokenizer, example.messages)
 
 
-def prompt_ids(tokenizer: Any, example: Example) -> list[int]:
-    """The tokens up to where the last answer is to be written: what a model is asked with."""
-    row = row_of(tokenizer, example)
-    return list(row.ids[: row.asked + 1])
+def _processed(processor: Any, example: Example) -> Row:
+    """A row as the model's processor writes it; its pictures' pixels are left to when it is read."""
+    encoded = encode_example(processor, example)
+    ids = tuple(encoded.inputs["input_ids"][0].tolist())
+    more = [name for name in encoded.inputs if is_per_token(name, encoded.inputs)]
+    per_token = {
+        name: tuple(encoded.inputs[name][0].tolist()) for name in more if name not in {"input_ids", "attention_mask"}
+    }
+    start = max(encoded.answer_start, 1)
+    shown = Shown(processor, example) if has_pictures(example) else None
+    return Row(ids, encoded.learns, start - 1, per_token=per_token, shown=shown)
 
 
 def _plain_row(tokenizer: Any, messages: Sequence[Message]) -> Row:
@@ -89,12 +131,10 @@ def _plain_row(tokenizer: Any, messages: Sequence[Message]) -> Row:
     return Row(tuple(ids), tuple(place >= start for place in range(len(ids))), start - 1)
 
 
-def _chat_row(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> Row:
+def _chat_row(tokenizer: Any, messages: Sequence[Message]) -> Row:
     """Tokens of a whole conversation; each assistant's turn is learnt, and the token that ends it."""
-    whole = tokenizer.apply_chat_template(messages, tokenize=False)
-    spans = [
-        _span(tokenizer, messages, turn, whole) for turn, said in enumerate(messages) if said["role"] == "assistant"
-    ]
+    whole = write_chat(tokenizer, messages, ask=False)
+    spans = [_span(tokenizer, messages, turn, whole) for turn, said in enumerate(messages) if said.role == "assistant"]
     if not getattr(tokenizer, "is_fast", False):
         raise RequestError(f"{type(tokenizer).__name__} gives no character offsets; a fast tokenizer is needed")
     encoded = tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)
@@ -106,10 +146,10 @@ def _chat_row(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> Row:
     return Row(tuple(encoded["input_ids"]), tuple(learns), last - 1)
 
 
-def _span(tokenizer: Any, messages: Sequence[Mapping[str, str]], turn: int, whole: str) -> tuple[int, int]:
+def _span(tokenizer: Any, messages: Sequence[Message], turn: int, whole: str) -> tuple[int, int]:
     """Where a turn's text starts and stops in the whole: what follows the prompt to write it, less space at its end."""
-    before = tokenizer.apply_chat_template(messages[:turn], tokenize=False, add_generation_prompt=True)
-    after = tokenizer.apply_chat_template(messages[: turn + 1], tokenize=False)
+    before = write_chat(tokenizer, messages[:turn], ask=True)
+    after = write_chat(tokenizer, messages[: turn + 1], ask=False)
     if not after.startswith(before) or not whole.startswith(after):
         raise RequestError(
             "the chat template does not write a conversation as the continuation of its beginning, so it cannot be "
@@ -145,6 +185,11 @@ class Collated:
         return mask_BT
 
     @property
+    def has_pictures(self) -> bool:
+        """Whether something is read besides tokens and what is said of each."""
+        return not all(is_per_token(name, self.inputs) for name in self.inputs)
+
+    @property
     def numbers(self) -> list[int]:
         """Which row of the task each is."""
         found: list[int] = self.rows_B.tolist()
@@ -154,31 +199,34 @@ class Collated:
 def collate(rows: Sequence[Row], numbers: Sequence[int]) -> Collated:
     """The rows as one batch; `numbers` says which row of the task each is."""
     longest = max(len(row.ids) for row in rows)
-    ids_BT = torch.zeros(len(rows), longest, dtype=torch.long)
-    mask_BT, labels_BT = torch.zeros_like(ids_BT), torch.full_like(ids_BT, IGNORED)
+    inputs = inputs_of(rows)
+    labels_BT = torch.full_like(inputs["input_ids"], IGNORED)
     for place, row in enumerate(rows):
-        at = longest - len(row.ids)
-        row_T = torch.tensor(row.ids)
-        ids_BT[place, at:], mask_BT[place, at:] = row_T, 1
         learnt_T = torch.tensor(row.learns)
         learnt_T[0] = False  # nothing predicts the first token
-        labels_BT[place, at:][learnt_T] = row_T[learnt_T]
+        labels_BT[place, longest - len(row.ids) :][learnt_T] = torch.tensor(row.ids)[learnt_T]
     first = int((labels_BT != IGNORED).any(0).nonzero()[0])
-    inputs = {
-        "input_ids": ids_BT,
-        "attention_mask": mask_BT,
-        "position_ids": (mask_BT.cumsum(1) - 1).clamp(min=0),
-        **_extra(rows),
-    }
     asked_B = torch.tensor([longest - len(row.ids) + row.asked for row in rows])
     anchor_B = torch.tensor([row.anchor for row in rows])
     return Collated(inputs, labels_BT, asked_B, torch.tensor(list(numbers)), anchor_B, longest - first + 1)
 
 
-def _extra(rows: Sequence[Row]) -> dict[str, Tensor]:
-    """The further inputs of all rows, one after the other."""
-    names = {name for row in rows for name in row.extra}
-    return {name: torch.cat([row.extra[name] for row in rows if name in row.extra]) for name in sorted(names)}
+def inputs_of(rows: Sequence[Row], *, asked: bool = False) -> dict[str, Tensor]:
+    """What a model reads of the rows, padded on the left.
+
+    Args:
+        rows: The rows.
+        asked: Only up to each row's last input token, where its answer is to be written.
+    """
+    sizes = [row.asked + 1 if asked else len(row.ids) for row in rows]
+    per_token = [
+        {"input_ids": row.ids[:size], "attention_mask": (1,) * size}
+        | {name: values[:size] for name, values in row.per_token.items()}
+        for row, size in zip(rows, sizes, strict=True)
+    ]
+    found = padded_left(per_token, max(sizes))
+    places = {"position_ids": (found["attention_mask"].cumsum(1) - 1).clamp(min=0)}
+    return {**found, **places, **joined([row.shown.inputs(row.ids) for row in rows if row.shown is not None])}
 
 
 def moved(batch: Collated, device: Any) -> Collated:

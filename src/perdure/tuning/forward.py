@@ -61,7 +61,7 @@ def forward(model: Any, batch: Collated, taps: Taps | None = None) -> Seen:
     watched: dict[str, Tensor] = {}
     kept = {"logits_to_keep": batch.keep} if _can_keep(model) else {}
     with watching(taps or {}, watched), _own_precision(model):
-        output = model(**batch.inputs, **kept, use_cache=False)
+        output = model(**_inputs(model, batch), **kept, use_cache=False)
     logits_BKV = output.logits[:, -batch.keep :]
     labels_BK = batch.labels_BT[:, -(batch.keep - 1) :] if batch.keep > 1 else batch.labels_BT[:, :0]
     learnt_BK = labels_BK != IGNORED
@@ -96,6 +96,14 @@ def watching(taps: Taps, watched: dict[str, Tensor]) -> Iterator[None]:
     missing = sorted(taps.keys() - watched.keys())
     if missing:
         raise ModelError(f"the forward pass never reached {missing[:3]}; nothing was seen there")
+
+
+def _inputs(model: Any, batch: Collated) -> dict[str, Any]:
+    """The batch as the model takes it: one that gives places to a picture's tokens in two dimensions counts itself."""
+    network = _network(model)
+    own = batch.has_pictures and any(hasattr(part, "get_rope_index") for part in (network, network.base_model))
+    left_out = {"position_ids"} if own else set()
+    return {name: tensor for name, tensor in batch.inputs.items() if name not in left_out}
 
 
 def _can_keep(model: Any) -> bool:

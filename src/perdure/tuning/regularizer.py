@@ -123,10 +123,9 @@ def made(given: Mapping[str, Any]) -> tuple[str, RegularizerConfig]:
 def cache_file(run: Run, reference: Reference, settings: Mapping[str, Any]) -> Path | None:
     """Where targets of these rows are kept, by the content they depend on; None without a cache.
 
-    The reference's weights, the rows' tokens and the settings make the name. Rows with images are not kept: their
-    pictures are no part of the tokens.
+    The reference's weights, the rows' tokens, the bytes of their pictures and the settings make the name.
     """
-    if run.around.cache is None or not run.around.model_id or any(row.extra for row in run.rows):
+    if run.around.cache is None or not run.around.model_id:
         return None
-    rows = [[list(row.ids), list(map(int, row.learns))] for row in run.rows]
+    rows = [[list(row.ids), list(map(int, row.learns)), *(row.shown.digests if row.shown else ())] for row in run.rows]
     return run.around.cache / digest_json([run.around.model_id, reference, rows, settings])

@@ -248,7 +248,8 @@ def _put_back(model: Any) -> Iterator[None]:
         if isinstance(getattr(module, name, None), float)
     ]
     hooked = hasattr(model, "_require_grads_hook")
-    cache = getattr(model.config, "use_cache", None)
+    own = vars(model.config)  # a model that reads images has its cache's setting in its text config
+    cache = {"use_cache": own["use_cache"]} if "use_cache" in own else {}
     try:
         for module, name, _ in drops:
             setattr(module, name, 0.0)
@@ -260,5 +261,5 @@ def _put_back(model: Any) -> Iterator[None]:
             setattr(module, name, value)
         if hasattr(model, "_require_grads_hook") and not hooked:
             model.disable_input_require_grads()
-        if cache is not None:
-            model.config.use_cache = cache
+        own.pop("use_cache", None)
+        own.update(cache)

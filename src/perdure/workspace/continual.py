@@ -21,6 +21,7 @@ from perdure.measuring.task_measures import (
 from perdure.requests.tasks import Example
 from perdure.workspace.records import Version
 from perdure.workspace.remembering import labelled, once
+from perdure.workspace.seeing import processor_for
 from perdure.workspace.skills import known_skills
 
 if TYPE_CHECKING:
@@ -147,7 +148,10 @@ def _asked(shop: "Workspace", version: Version, task: LineageTask) -> Outcomes:
 
         model, tokenizer = shop.load(version)
         stage = f"task {task.name}"
-        found = answer_task(model, tokenizer, task.test, progress=labelled(shop, version), stage=stage)
+        processor = processor_for(shop, version, task.test)
+        found = answer_task(
+            model, tokenizer, task.test, processor=processor, progress=labelled(shop, version), stage=stage
+        )
         replies = tuple(TaskReply(text=reply.text, exact=reply.exact, rouge=reply.rouge) for reply in found)
         return Outcomes(tasks={task.digest: replies})
 

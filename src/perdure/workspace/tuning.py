@@ -22,6 +22,7 @@ from perdure.tuning.regularizer import State, Surroundings
 from perdure.tuning.replay import Memory, remembered
 from perdure.vectors import VectorConfig, universal_heads
 from perdure.workspace.records import Version
+from perdure.workspace.seeing import processor_for
 from perdure.workspace.skills import bench_of, side_of
 from perdure.workspace.updates import applied_since_base
 
@@ -88,6 +89,7 @@ def carry_out_tuning(shop: "Workspace", plan: TuningPlan, *, actor: str) -> Vers
     parent = shop.version(plan.parent)
     work = shop.folder / "work" / f"tuning-{plan.digest[:32]}"
     memory = _memory(shop, parent)
+    chosen = memory.chosen(plan.task, plan.config.replay, seed=plan.config.seed)
     started = time.monotonic()
     network, tokenizer = shop.load(parent)
     tuned = tune(
@@ -96,7 +98,8 @@ def carry_out_tuning(shop: "Workspace", plan: TuningPlan, *, actor: str) -> Vers
         plan.task,
         plan.config,
         surroundings_of(shop, parent),
-        memory=memory.chosen(plan.task, plan.config.replay, seed=plan.config.seed),
+        processor=processor_for(shop, parent, [*plan.task.train, *plan.task.validation, *chosen]),
+        memory=chosen,
         work=work,
     )
     version = _stored(shop, parent, plan, tuned, memory, seconds=time.monotonic() - started, actor=actor)
