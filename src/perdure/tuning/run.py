@@ -205,7 +205,12 @@ def attached(model: Any, config: TuningConfig, start: Delta | None = None) -> It
     """While open, the network with what the settings train, and these weights; afterwards the model is as it was."""
     modules = target_modules(model, config.targets)
     if config.method == "lora":
-        shape = {"rank": config.rank, "alpha": config.alpha, "dropout": config.dropout, "seed": config.seed}
+        shape: dict[str, Any] = {
+            "rank": config.rank,
+            "alpha": config.alpha,
+            "dropout": config.dropout,
+            "seed": config.seed,
+        }
         with lora_attached(model, modules, **shape, start=start) as adapters:
             yield adapters
         return

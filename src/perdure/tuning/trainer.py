@@ -141,7 +141,8 @@ class TaskTrainer(Trainer):  # type: ignore[misc]
         if not isinstance(self.model, PeftModel):
             super()._save(output_dir, state_dict)
         elif self.args.should_save:
-            self.model.save_pretrained(output_dir, state_dict=state_dict, save_embedding_layers=False)
+            folder = output_dir or str(self.args.output_dir)
+            self.model.save_pretrained(folder, state_dict=state_dict, save_embedding_layers=False)
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """The Trainer's figures and the penalties since the last time."""
