@@ -6,8 +6,7 @@ from typing import Any
 def usual_settings() -> dict[str, Any]:
     """The usual settings of a tuning, as a user would give them."""
     return {
-        "regularizers": [{"kind": "function_vector"}, {"kind": "distillation", "on": "anchors"}],
-        "anchors": 12,
+        "regularizers": [{"kind": "function_vector"}],
         "averaging": {"form": "sound"},
     }
 
