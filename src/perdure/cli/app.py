@@ -18,6 +18,7 @@ from perdure.cli import (
     look,
     methods,
     models,
+    pool,
     records,
     trace,
     tune,
@@ -39,7 +40,8 @@ app = typer.Typer(
     "7 damaged data, 130 interrupted.",
 )
 vector_commands = (vectors, vector_recovery, vector_files)
-for group in (create, change, tune, look, ask, decide, trace, *vector_commands, records, methods, models, demo):
+changes, looks = (create, change, tune, pool), (look, ask, decide, trace, *vector_commands)
+for group in (*changes, *looks, records, methods, models, demo):
     group.add_to(app)
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from perdure.cli.console import say_json, table
+from perdure.cli.console import say, say_json, table
 from perdure.cli.options import AsJson, Device, Folder, opened
 
 
@@ -27,6 +27,8 @@ def ask(
 ) -> None:
     """Ask versions the same thing, side by side (greedy).
 
+    A version with a pool sends the request to the group that it resembles, and says to which.
+
     Examples:
 
         perdure ask "The capital of Canada is" --version v0 --version v1
@@ -35,14 +37,19 @@ def ask(
     """
     from perdure.models import chat_prompt, complete
 
-    answers = []
+    answers, routes = [], {}
     with opened(workspace, quiet=True, device=device) as shop:
         chosen = [shop.version(ref) for ref in version or ["latest"]]
         for found in chosen:
-            model, tokenizer = shop.load(found)
-            text = chat_prompt(tokenizer, prompt) if chat else prompt
-            answers.append((found.name, complete(model, tokenizer, [text], max_new_tokens=tokens)[0]))
+            with shop.answering(found, prompt) as by:
+                text = chat_prompt(by.tokenizer, prompt) if chat else prompt
+                answers.append((found.name, complete(by.model, by.tokenizer, [text], max_new_tokens=tokens)[0]))
+            if by.route is not None:
+                routes[found.name] = by.route
     if json:
-        say_json({"prompt": prompt, "answers": dict(answers)})
+        told = {"routes": {name: vars(route) for name, route in routes.items()}} if routes else {}
+        say_json({"prompt": prompt, "answers": dict(answers), **told})
         return
     table(prompt, ["version", "answer"], [[name, answer.strip()] for name, answer in answers])
+    for name, route in routes.items():
+        say(f"{name}: {route.reason}", style="dim")

@@ -9,6 +9,7 @@ from perdure.cli.console import out, percent, points, say, say_json, table
 from perdure.cli.continual import say_tasks
 from perdure.cli.courses import say_course
 from perdure.cli.options import Actor, AsJson, Device, Folder, opened
+from perdure.cli.pool import pool_words, say_pool
 from perdure.cli.removing import say_removal
 from perdure.errors import WorkspaceError
 
@@ -121,6 +122,8 @@ def _made_with(recipe: "Mapping[str, Any]") -> str:
         return f"{recipe['editor']} + {recipe['restraint']}"
     if recipe.get("kind") == "tuning":
         return f"{recipe['config']['method']}, task {recipe['task']['name']}"
+    if recipe.get("kind") == "pool":
+        return f"pool, {pool_words(recipe)}"
     return str(recipe.get("kind", "base"))
 
 
@@ -213,6 +216,8 @@ def say_report(report: "Report") -> None:
         say_comparisons("What was learnt", report.edits.comparisons)
     if report.tasks is not None:
         say_tasks(report.tasks)
+    if report.pool is not None:
+        say_pool(report.pool)
     if report.ripple is not None:
         _say_ripple(report.ripple)
     if report.course is not None:

@@ -12,8 +12,12 @@ from perdure.cli.options import Actor, AsJson, Device, Folder, opened
 from perdure.errors import SettingError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from perdure.requests.tasks import Task
     from perdure.workspace import Version, Workspace
+    from perdure.workspace.pooling import PoolPlan
+    from perdure.workspace.tuning import TuningPlan
 
 Tasks = Annotated[
     list[str],
@@ -46,6 +50,9 @@ def tune(
     plain: Annotated[
         bool, typer.Option("--plain", help="Nothing holds the model and nothing is averaged: plain fine-tuning.")
     ] = False,
+    pool: Annotated[
+        bool, typer.Option("--pool", help="Leave the weights; teach an adapter that tasks of like instructions share.")
+    ] = False,
     full: Annotated[bool, typer.Option("--full", help="Train all weights of the blocks, not adapters.")] = False,
     settings: Settings = None,
     on: Annotated[str, typer.Option("--on", help="The version to tune.", show_default="the newest not rejected")] = "",
@@ -61,7 +68,8 @@ def tune(
 ) -> None:
     """Teach tasks, one after another: a new candidate version for each, measured. Nothing serves them yet.
 
-    What the model could do before is held by regularizers, and the weights are averaged with those of before.
+    What the model could do before is held by regularizers, and the weights are averaged with those of before. With
+    --pool the weights stay as they are: see `perdure pool`.
     Interrupted, the same command goes on from the last checkpoint.
 
     Examples:
@@ -74,19 +82,22 @@ def tune(
 
         perdure tune returns.jsonl --plain --full --set learning_rate=1e-5
 
+        perdure tune returns.jsonl --pool --set pool.cap=4
+
         perdure tune returns.jsonl --dry-run
     """
     from perdure.requests.tasks import read_task
 
-    chosen = settings_of(regularize, plain=plain, full=full, given=settings)
+    chosen = settings_of(regularize, plain=plain, full=full, pool=pool, given=settings)
     read = [read_task(path, validation=validation, test=test, skip_bad=skip_bad) for path in tasks]
     with opened(workspace, quiet=json, device=device) as shop:
         if dry_run:
-            _tell_plan(shop, read, chosen, on, json=json)
+            _tell_plan(shop, read, chosen, on, pool=pool, json=json)
             return
         _tell_notes(read, json=json)
         made = []
-        for version, task in zip(shop.tune_each(read, chosen, on=on, actor=actor), read, strict=True):
+        versions = (shop.tune_in_pool if pool else shop.tune_each)(read, chosen, on=on, actor=actor)
+        for version, task in zip(versions, read, strict=True):
             report = shop.measure(version, actor=actor) if measure else None
             made.append((version, task, report))
             if not json:
@@ -105,17 +116,19 @@ def tune(
     say(f"Next: perdure report {last}, perdure approve {last} --as NAME", style="dim")
 
 
-def settings_of(regularize: list[str] | None, *, plain: bool, full: bool, given: list[str] | None) -> dict[str, Any]:
+def settings_of(
+    regularize: list[str] | None, *, plain: bool, full: bool, pool: bool = False, given: list[str] | None
+) -> dict[str, Any]:
     """The settings that the options say, on top of the usual ones.
 
     Raises:
         SettingError: Options that contradict each other, or a weight that is no number.
     """
-    from perdure.tuning.defaults import usual_settings
+    from perdure.tuning.defaults import usual_pool_settings, usual_settings
 
     if plain and regularize:
         raise SettingError("--plain means that nothing holds the model; leave out --regularize")
-    chosen = {} if plain else usual_settings()
+    chosen = {} if plain else usual_pool_settings() if pool else usual_settings()
     if regularize:
         chosen["regularizers"] = [_regularizer(text) for text in regularize]
     if full:
@@ -123,6 +136,8 @@ def settings_of(regularize: list[str] | None, *, plain: bool, full: bool, given:
     for name, value in parse_settings(given or []).items():
         below = chosen.get(name)
         chosen[name] = {**below, **value} if isinstance(below, dict) and isinstance(value, dict) else value
+    if "pool" in chosen and not pool:
+        raise SettingError("pool.… are settings of a pool; add --pool, or leave them out")
     return chosen
 
 
@@ -142,8 +157,10 @@ def _tell_notes(tasks: "list[Task]", *, json: bool) -> None:
             note(f"{task.name}: {text}", style="dim")
 
 
-def _tell_plan(shop: "Workspace", tasks: "list[Task]", settings: dict[str, Any], on: str, *, json: bool) -> None:
-    plans = [shop.plan_tuning(task, settings, on=on) for task in tasks]
+def _tell_plan(
+    shop: "Workspace", tasks: "list[Task]", settings: dict[str, Any], on: str, *, pool: bool, json: bool
+) -> None:
+    plans = _plans(shop, tasks, settings, on, pool=pool)
     if json:
         say_json([{"parent": plan.parent, "recipe": plan.recipe(), "notes": plan.task.notes} for plan in plans])
         return
@@ -158,6 +175,20 @@ def _tell_plan(shop: "Workspace", tasks: "list[Task]", settings: dict[str, Any],
         say(f"{name}: {value}", style="dim")
 
 
+def _plans(
+    shop: "Workspace", tasks: "list[Task]", settings: dict[str, Any], on: str, *, pool: bool
+) -> "Sequence[TuningPlan | PoolPlan]":
+    """The plans; in a pool, each after it is said where its task would go."""
+    if not pool:
+        return [shop.plan_tuning(task, settings, on=on) for task in tasks]
+    from perdure.workspace.pooling import plan_in_pool
+
+    plans = plan_in_pool(shop, tasks, settings, on=on)
+    for plan in plans:
+        note(f"{plan.task.name} {plan.joined.reason}", style="dim")
+    return plans
+
+
 def _tell_version(version: "Version", task: "Task") -> None:
     config = version.manifest.recipe["config"]
     held = ", ".join(each["kind"] for each in config["regularizers"]) or "nothing"
@@ -165,3 +196,7 @@ def _tell_version(version: "Version", task: "Task") -> None:
         f"{version.name}: learnt {task.name} from {len(task.train)} rows ({config['method']}), held by {held}, "
         f"averaging {config['averaging']['form']}"
     )
+    if "group" in version.manifest.recipe:
+        say(
+            f"Its weights are those of before; group {version.manifest.recipe['group']} of the pool has what it learnt."
+        )

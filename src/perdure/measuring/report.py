@@ -11,6 +11,7 @@ from pydantic import Field
 from perdure.measuring.continual import TaskMeasures
 from perdure.measuring.course import Course
 from perdure.measuring.neurons import NeuronMeasures
+from perdure.measuring.pooled import PoolMeasures
 from perdure.measuring.shares import Comparison as Comparison  # noqa: PLC0414 - part of the report for its readers
 from perdure.measuring.shares import Data as _Data
 from perdure.measuring.shares import Difference as Difference  # noqa: PLC0414
@@ -293,6 +294,7 @@ class Report(_Data):
     trace: TraceMeasures | None = Field(None, description="Where the base carries known facts, when it was traced")
     skills: SkillMeasures | None = Field(None, description="What became of skills, when two versions were compared")
     tasks: TaskMeasures | None = Field(None, description="The tasks of the lineage, where it was tuned on any")
+    pool: PoolMeasures | None = Field(None, description="The adapters that it answers with, where it has a pool")
     harness: tuple[Comparison, ...] = Field((), description="lm-eval tasks, when asked for")
     verdicts: tuple[Verdict, ...] = ()
     verdict: str = Field("inconclusive", description="pass, fail or inconclusive, over all gates")

@@ -100,11 +100,21 @@ def measure_functions(
 def _ask_function(
     model: Any, tokenizer: Any, asked: Sequence[Pair], shots: Sequence[Pair], batch_tokens: int
 ) -> list[Answer]:
-    shown = "".join(f"Q: {shot.input}\nA: {shot.output}\n\n" for shot in shots)
-    rows = [encode_pair(tokenizer, f"{shown}Q: {pair.input}\nA:", pair.output) for pair in asked]
+    rows = [encode_pair(tokenizer, text, pair.output) for text, pair in zip(_asked(asked, shots), asked, strict=True)]
     chosen = greedy_choices(model, rows, tokens=batch_tokens)
     ends = end_tokens(model, tokenizer)
     return [_judge(tokenizer, pair, row, choices, ends) for pair, row, choices in zip(asked, rows, chosen, strict=True)]
+
+
+def function_prompts(pairs: Sequence[Pair], shots: int | None = None) -> tuple[str, ...]:
+    """What a model reads before each output of a function, in the order of the pairs; by default with usual shots."""
+    half, count = len(pairs) // 2, FunctionsConfig().shots if shots is None else shots
+    return (*_asked(pairs[:half], pairs[half:][:count]), *_asked(pairs[half:], pairs[:half][:count]))
+
+
+def _asked(pairs: Sequence[Pair], shots: Sequence[Pair]) -> list[str]:
+    shown = "".join(f"Q: {shot.input}\nA: {shot.output}\n\n" for shot in shots)
+    return [f"{shown}Q: {pair.input}\nA:" for pair in pairs]
 
 
 def _judge(tokenizer: Any, pair: Pair, row: Row, choices: Sequence[int], ends: frozenset[int]) -> Answer:

@@ -11,7 +11,7 @@ from perdure.content import digest_bytes, digest_json, fresh_folder
 from perdure.deltas import Delta
 from perdure.deltas.adapter_files import adapter_files, read_adapter
 from perdure.errors import SettingError, UnknownNameError
-from perdure.tuning.grouping import Groups, Joined
+from perdure.tuning.grouping import GroupingConfig, Groups, Joined
 from perdure.tuning.pool_files import (
     ROUTER,
     PoolState,
@@ -114,6 +114,26 @@ class Pool:
         """
         state = read_state(folder)
         return cls(folder, state, Groups.resumed(state.groups, encoder))
+
+    @property
+    def base(self) -> str:
+        """What the adapters name as their base."""
+        return self._state.base
+
+    @property
+    def routing(self) -> RoutingConfig:
+        """What is done with requests."""
+        return self._state.routing
+
+    @property
+    def threshold(self) -> float:
+        """The similarity from which a group answers."""
+        return self._state.threshold
+
+    def settle(self, grouping: GroupingConfig, routing: RoutingConfig) -> None:
+        """Take other settings from now on; groups and adapters stay as they are."""
+        self.groups.config = grouping
+        self._save(routing=routing)
 
     @property
     def log(self) -> tuple[str, ...]:
@@ -286,7 +306,8 @@ class Pool:
 
     def _save(self, **changes: object) -> None:
         """Write the state with these changes and with the groups as they are; in memory only once it is on disk."""
-        routing = self._state.routing
+        routing = changes.get("routing", self._state.routing)
+        assert isinstance(routing, RoutingConfig)
         threshold = self.groups.threshold().value if routing.threshold is None else routing.threshold
         kept = {"groups": self.groups.state(), "threshold": threshold, **changes}
         state = self._state.model_copy(update=kept)

@@ -49,6 +49,17 @@ def read_all(
             module.training = mode
 
 
+def row_losses(model: Any, rows: Sequence[Row], *, progress: Progress = silent, stage: str = "losses") -> list[float]:
+    """The mean NLL of each row's learnt tokens, in nats, in the order of the rows."""
+    found = [0.0] * len(rows)
+    for seen in read_all(model, rows, {}, progress=progress, stage=stage):
+        sums_B = torch.zeros(len(seen.counts), dtype=torch.float64, device=seen.rows_N.device)
+        sums_B.index_add_(0, seen.rows_N, seen.losses().double())
+        for number, total, count in zip(seen.batch.numbers, sums_B.tolist(), seen.counts, strict=True):
+            found[number] = total / count
+    return found
+
+
 def batched(rows: Sequence[Row], tokens: int) -> Iterator[list[int]]:
     """The numbers of rows of like length, at most `tokens` padded tokens together, one row at least."""
     order = sorted(range(len(rows)), key=lambda number: len(rows[number].ids))

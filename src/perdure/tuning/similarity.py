@@ -168,6 +168,23 @@ def encoder_of(state: TfidfState | SentenceState) -> Encoder:
     return SentenceEncoder(state.model, digest=state.digest)
 
 
+class Later:
+    """The encoder of a state, made when a text is first encoded: a sentence encoder takes time to load."""
+
+    def __init__(self, state: TfidfState | SentenceState) -> None:
+        self._state = state
+        self._made: Encoder | None = None
+
+    def encode(self, texts: Sequence[str]) -> Tensor:
+        """Unit vectors [N, D], float64, as the encoder gives them."""
+        self._made = self._made or encoder_of(self._state)
+        return self._made.encode(texts)
+
+    def state(self) -> TfidfState | SentenceState:
+        """The state."""
+        return self._state
+
+
 def likeness(texts_ND: Tensor, members_MD: Tensor) -> Tensor:
     """How much each text resembles the instructions of a task, [N]: its best cosine with one or with their centre.
 

@@ -261,6 +261,7 @@ class Archive(Contents):
         with self._writing("rollback", actor):
             target = self._by_id(aliases.rollback_target(self._database.connection(), alias))
             self.side_files(target)
+            self.pool_files(target)
             self.tensors(target)
             reach(Point.ROLLBACK_TARGET_VERIFIED)
             with self._database.transaction() as connection:

@@ -18,7 +18,18 @@ SHARD_BYTES = 5 * 10**9
 Read = Callable[[str], Tensor]
 
 
-def write_folder(folder: Path, manifest: Manifest, files: Mapping[str, bytes], read: Read) -> None:
+def _nothing(_scratch: Path) -> None:
+    pass
+
+
+def write_folder(
+    folder: Path,
+    manifest: Manifest,
+    files: Mapping[str, bytes],
+    read: Read,
+    *,
+    finish: Callable[[Path], None] = _nothing,
+) -> None:
     """Write a folder that `from_pretrained` loads.
 
     Args:
@@ -26,6 +37,7 @@ def write_folder(folder: Path, manifest: Manifest, files: Mapping[str, bytes], r
         manifest: The version's tensors.
         files: The side files' contents by name, the names already checked.
         read: Gives a tensor by name, verified; asked for one at a time.
+        finish: Adds what else belongs there, before the folder takes its name.
 
     Raises:
         SettingError: The folder is not empty.
@@ -37,6 +49,7 @@ def write_folder(folder: Path, manifest: Manifest, files: Mapping[str, bytes], r
         reach(Point.CHECKOUT_FILES_WRITTEN)
         _write_weights(scratch, manifest, read)
         reach(Point.CHECKOUT_WEIGHTS_WRITTEN)
+        finish(scratch)
     reach(Point.CHECKOUT_RENAMED)
 
 

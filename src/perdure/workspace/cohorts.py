@@ -1,13 +1,14 @@
 """What is kept of all facts that a lineage was ever taught, version by version."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from perdure.content import digest_json
 from perdure.measuring.course import Cohort, Course
 from perdure.measuring.outcomes import Outcomes
 from perdure.measuring.sequences import cohorts_of, in_force, knew, knows
 from perdure.requests import Fact
+from perdure.workspace.pools import asked_through
 from perdure.workspace.records import Version
 
 if TYPE_CHECKING:
@@ -48,7 +49,11 @@ def _known(shop: "Workspace", version: Version, facts: Sequence[Fact]) -> dict[s
     key = digest_json(["knows", version.id, [fact.id for fact in facts]])
     found = shop.archive.recall("outcomes", key)
     if found is None:
-        hits = knows(*shop.load(version), facts, shop.progress)
+
+        def answer(model: Any, tokenizer: Any, places: Sequence[int]) -> list[bool]:
+            return knows(model, tokenizer, [facts[place] for place in places], shop.progress)
+
+        hits = asked_through(shop, version, [fact.prompt for fact in facts], answer)
         found = {fact.id: hit for fact, hit in zip(facts, hits, strict=True)}
         shop.archive.remember("outcomes", key, found)
     return {name: bool(hit) for name, hit in found.items()}

@@ -26,8 +26,9 @@ from perdure.workspace.database import lay_out, translated
 from perdure.workspace.encodings import dtype_name, is_finite
 from perdure.workspace.failpoints import Point, reach
 from perdure.workspace.ledger import checked_actor, plain_json
-from perdure.workspace.manifest import Manifest, TensorRecord, check_file_names, library_versions
+from perdure.workspace.manifest import Manifest, TensorRecord, check_file_names, is_pool_file, library_versions
 from perdure.workspace.objects import Pack, StoredObject, TensorReader
+from perdure.workspace.pool_folder import POOL, export_pool
 from perdure.workspace.records import StorageReport, Version
 from perdure.workspace.version_delta import write_version_delta
 
@@ -111,14 +112,18 @@ class Contents(Base):
             room: Tensors that the parent does not have and the delta may change, and files that make room for them.
 
         Raises:
-            SettingError: The delta does not fit the parent, or the recipe is not JSON.
+            SettingError: The delta does not fit the parent, changes weights under a pool, or the recipe is not JSON.
+            UnsafeFileError: A file's name is none of a model's or a pool's.
             EditError: A sum overflows the tensor's dtype.
             WorkspaceError: Another writer is busy, or the disk is full; nothing was changed.
         """
         actor, recipe = checked_actor(actor), plain_json(recipe)
         parent = self._own(parent)
         before = parent.manifest
+        check_file_names(room.files)
         _check_fits(delta.check_finite(), before, parent.name, room.tensors)
+        if (delta or room.tensors) and any(map(is_pool_file, before.files)):
+            raise SettingError(f"{parent.name} has a pool of adapters, which were trained on its weights as they are")
         with self._writing("commit", actor):
             records, made = self._store_tensors(parent, delta, room.tensors)
             files, more = self._store_files(room.files)
@@ -237,7 +242,8 @@ class Contents(Base):
             version: Which.
             folder: Where to; missing or empty. Over 5 GB the weights are sharded.
 
-        One tensor is in memory at a time, and what it was made from.
+        One tensor is in memory at a time, and what it was made from. A version with a pool has a folder `pool` with
+        the adapters in use and their router.
 
         Raises:
             SettingError: The folder is not empty.
@@ -248,12 +254,16 @@ class Contents(Base):
         if any(target.is_relative_to((self.folder / own).resolve()) for own in OWN_FOLDERS):
             raise WorkspaceError(f"{folder} is one of the workspace's own folders; name another")
         manifest = self._own(version).manifest
-        files = self.side_files(version)
+        files, attached = self.side_files(version), self.pool_files(version)
 
         def read(name: str) -> Tensor:  # a reader of its own each time: what it maps leaves memory with it
             return _read(TensorReader(self._store), version, name, manifest.tensors[name])
 
-        write_folder(Path(folder), manifest, files, read)
+        def finish(scratch: Path) -> None:
+            if attached:
+                export_pool(attached, scratch / POOL)
+
+        write_folder(Path(folder), manifest, files, read, finish=finish)
 
     @translated("writing a delta")
     def write_delta(self, version: Version, path: Path) -> None:
@@ -269,6 +279,8 @@ class Contents(Base):
             raise SettingError(f"{version.name} is the base: it has no delta to export")
         if path.exists() or path.is_symlink():
             raise SettingError(f"{path} exists; name a new file")
+        if any(map(is_pool_file, version.manifest.files)):
+            raise SettingError(f"{version.name} answers with a pool of adapters; export it as a folder instead")
         write_version_delta(self._store, version, base, path)
 
     @translated("reading storage")
@@ -288,10 +300,23 @@ class Contents(Base):
         Raises:
             IntegrityError: A file is missing or damaged; names object, version and file.
         """
+        return self._files(version, [name for name in version.manifest.files if not is_pool_file(name)])
+
+    @translated("reading a pool")
+    def pool_files(self, version: Version, prefix: str = "") -> dict[str, bytes]:
+        """The files of the version's pool whose names start so, each verified by its hash; none without a pool.
+
+        Raises:
+            IntegrityError: A file is missing or damaged; names object, version and file.
+        """
+        found = [name for name in version.manifest.files if is_pool_file(name) and name.startswith(prefix)]
+        return self._files(version, found)
+
+    def _files(self, version: Version, names: Iterable[str]) -> dict[str, bytes]:
         files = {}
-        for name, stored in version.manifest.files.items():
+        for name in names:
             try:
-                files[name] = self._store.read(stored)
+                files[name] = self._store.read(version.manifest.files[name])
             except IntegrityError as error:
                 raise IntegrityError(f"{version.name}, file {name}: {error}") from error
         return files

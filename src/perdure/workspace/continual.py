@@ -1,7 +1,7 @@
 """The tasks of a lineage, asked of its versions; what was asked before is not asked again."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -19,6 +19,7 @@ from perdure.measuring.task_measures import (
     training_of,
 )
 from perdure.requests.tasks import Example
+from perdure.workspace.pools import asked_through
 from perdure.workspace.records import Version
 from perdure.workspace.remembering import labelled, once
 from perdure.workspace.seeing import processor_for
@@ -144,14 +145,17 @@ def _asked(shop: "Workspace", version: Version, task: LineageTask) -> Outcomes:
     """What a version answers to one task, asked once."""
 
     def ask() -> Outcomes:
-        from perdure.measuring.task_answers import answer_task
+        from perdure.measuring.task_answers import TaskAnswer, answer_task
+        from perdure.tuning.pool_settings import request_of
 
-        model, tokenizer = shop.load(version)
-        stage = f"task {task.name}"
         processor = processor_for(shop, version, task.test)
-        found = answer_task(
-            model, tokenizer, task.test, processor=processor, progress=labelled(shop, version), stage=stage
-        )
+        shown = {"progress": labelled(shop, version), "stage": f"task {task.name}"}
+
+        def answer(model: Any, tokenizer: Any, places: Sequence[int]) -> list[TaskAnswer]:
+            examples = [task.test[place] for place in places]
+            return answer_task(model, tokenizer, examples, processor=processor, **shown)
+
+        found = asked_through(shop, version, [request_of(example) for example in task.test], answer)
         replies = tuple(TaskReply(text=reply.text, exact=reply.exact, rouge=reply.rouge) for reply in found)
         return Outcomes(tasks={task.digest: replies})
 

@@ -4,6 +4,8 @@ It holds no time and no person, so the same edit of the same parent has the same
 """
 
 import importlib.metadata
+import math
+import re
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -14,6 +16,8 @@ from perdure.errors import IntegrityError, UnsafeFileError
 from perdure.models.checkpoint import SIDE_FILES
 
 _HASH = r"^[0-9a-f]{64}$"
+# A pool of adapters: its router, and the two files of each version of each group's adapter.
+_POOL = re.compile(r"pool\.(router\.json|g[1-9][0-9]{0,5}\.[0-9a-f]{16}\.adapter_(config\.json|model\.safetensors))")
 _LIBRARIES = ("perdure", "torch", "transformers", "safetensors", "numpy")
 
 
@@ -29,10 +33,12 @@ class TensorRecord(BaseModel):
     @property
     def nbytes(self) -> int:
         """The size of the tensor in bytes."""
-        size = {"float64": 8, "float32": 4}.get(self.dtype, 2)
-        for length in self.shape:
-            size *= length
-        return size
+        return self.numbers * {"float64": 8, "float32": 4}.get(self.dtype, 2)
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers it holds."""
+        return math.prod(self.shape)
 
 
 class Manifest(BaseModel):
@@ -42,7 +48,7 @@ class Manifest(BaseModel):
 
     format: Literal[1] = 1
     tensors: dict[str, TensorRecord] = Field(description="every tensor of the model by its name")
-    files: dict[str, str] = Field(description="config, tokenizer and template files: name to sha256")
+    files: dict[str, str] = Field(description="config, tokenizer, template and pool files: name to sha256")
     parents: tuple[str, ...] = Field(description="the ids of the versions that this was made from")
     solved: str | None = Field(default=None, description="hash of the delta solved before restraint, with keys")
     recipe: dict[str, Any] = Field(description="how it was made: editor, resolved config, facts, seeds, data")
@@ -74,14 +80,19 @@ def read_manifest(data: bytes) -> Manifest:
     return manifest
 
 
+def is_pool_file(name: str) -> bool:
+    """Whether a file belongs to the version's pool of adapters, by its name."""
+    return _POOL.fullmatch(name) is not None
+
+
 def check_file_names(names: Iterable[str]) -> None:
-    """Refuse every file that is not one of the known side files of a model, by name.
+    """Refuse every file that is not one of the known side files of a model or of a pool, by name.
 
     Raises:
         UnsafeFileError: A name outside the list; paths such as "../x" are never in it.
     """
     for name in names:
-        if name not in SIDE_FILES:
+        if name not in SIDE_FILES and not is_pool_file(name):
             raise UnsafeFileError(
                 f"the file name {name!r} does not belong in a model folder; allowed: {', '.join(sorted(SIDE_FILES))}"
             )

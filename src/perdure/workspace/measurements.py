@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from perdure.content import digest_file, digest_json
 from perdure.deltas import Delta, compress
+from perdure.errors import SettingError
 from perdure.governance import judge
 from perdure.measuring import (
     Outcomes,
@@ -40,6 +41,8 @@ from perdure.requests import Fact
 from perdure.workspace.cohorts import course_of
 from perdure.workspace.continual import LineageTasks
 from perdure.workspace.manifest import library_versions
+from perdure.workspace.pool_measures import pool_measures, routed_outcomes
+from perdure.workspace.pools import has_pool, weights_of
 from perdure.workspace.records import Version
 from perdure.workspace.remembering import OUTCOMES, labelled, once
 from perdure.workspace.skills import known_skills
@@ -95,6 +98,7 @@ def measure_version(
         trace=known_trace(shop, str(version.manifest.recipe.get("layers", {}).get("trace", ""))),
         skills=known_skills(shop, version),
         tasks=learnt.measures(before, after, oldest, parent),
+        pool=pool_measures(shop, version, Suite.built_in(), after),
         harness=build_harness(before, after),
         storage={"added": storage.added_bytes, "model": storage.model_bytes},
         environment=_environment(before.suite_id),
@@ -110,6 +114,8 @@ def general_outcomes(shop: "Workspace", version: Version) -> Outcomes:
     suite = Suite.built_in()
 
     def run() -> Outcomes:
+        if has_pool(version):
+            return routed_outcomes(shop, version, suite, general_outcomes(shop, weights_of(shop, version)))
         model, tokenizer = shop.load(version)
         return Outcomes(
             suite_id=suite.id,
@@ -226,6 +232,11 @@ def _ripple_outcomes(
 
 
 def _harness_outcomes(shop: "Workspace", version: Version, tasks: Sequence[str], task_folder: Path | None) -> Outcomes:
+    if has_pool(version):
+        raise SettingError(
+            f"{version.name} routes every request, and lm-eval asks one model alone; measure it without lm-eval tasks"
+        )
+
     def ask() -> Outcomes:
         model, tokenizer = shop.load(version)
         return Outcomes(harness=measure_harness(model, tokenizer, tasks, task_folder, progress=shop.progress))

@@ -22,6 +22,7 @@ from perdure.vectors.bias import injection_of
 from perdure.vectors.injection import answered
 from perdure.vectors.studies import middle_layers, parts_of
 from perdure.workspace.contents import Room
+from perdure.workspace.pools import refuse_pool
 from perdure.workspace.skills import bench_of, side_of
 
 if TYPE_CHECKING:
@@ -77,9 +78,10 @@ def recover(
 
     Raises:
         RequestError: The model that gives the vector cannot do the function in context.
-        RefusedError: No layer and strength does better than the model as it is.
+        RefusedError: No layer and strength does better than the model as it is, or it answers with a pool.
         ModelError: The architecture's weights cannot carry a vector.
     """
+    refuse_pool(version, "roll a group back with perdure pool rollback")
     bench = bench_of(shop, config)
     giver = source if way == "add" else version
     theta_D, heads = _vector(shop, giver, function, others, bench)

@@ -11,6 +11,7 @@ from perdure.registry import editors, restraints
 from perdure.requests import Fact
 from perdure.requests.choosing import choose_facts
 from perdure.workspace.archive import Archive
+from perdure.workspace.pools import refuse_pool
 from perdure.workspace.records import Version
 from perdure.workspace.runs import Again, EditPlan, resolve_config, text_id_of
 from perdure.workspace.updates import Restraint, last_restrained
@@ -86,11 +87,12 @@ def plan_removal(
 
     Raises:
         RequestError: A name means no fact, or several.
-        RefusedError: What the new version would stand on was rejected.
+        RefusedError: What the new version would stand on was rejected, or the version has a pool.
         SettingError: An edit took its second moments over another text.
         WorkspaceError: A version in between was not made by an edit.
     """
     origin = shop.version(on) if on else shop.newest()
+    refuse_pool(origin, "take the facts out before it was made")
     line = shop.archive.lineage(origin)
     taught = [shop.facts(version) for version in line]
     if not any(taught):

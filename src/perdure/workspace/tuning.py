@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from perdure.content import digest_json
+from perdure.content import digest_json, digest_tensor
 from perdure.deltas import Delta
 from perdure.errors import PerdureError, RefusedError, RequestError
 from perdure.measuring.skill_comparison import Bench, functions_named, traits_of
@@ -21,6 +21,7 @@ from perdure.tuning.config import TuningConfig
 from perdure.tuning.regularizer import State, Surroundings
 from perdure.tuning.replay import Memory, remembered
 from perdure.vectors import VectorConfig, universal_heads
+from perdure.workspace.pools import refuse_pool
 from perdure.workspace.records import Version
 from perdure.workspace.seeing import processor_for
 from perdure.workspace.skills import bench_of, side_of
@@ -73,6 +74,15 @@ def plan_tuning(shop: "Workspace", task: Task, settings: Mapping[str, Any], *, o
         RefusedError: The version stands on a rejected one.
         SettingError: A setting that does not exist or is out of range.
     """
+    plan = plan_training(shop, task, settings, on=on)
+    refuse_pool(shop.version(plan.parent), "tune it with --pool")
+    return plan
+
+
+def plan_training(
+    shop: "Workspace", task: Task, settings: Mapping[str, Any], *, on: "str | Version" = ""
+) -> TuningPlan:
+    """As `plan_tuning`, for a change that the weights or a pool may take."""
     parent = shop.version(on) if on else shop.newest()
     rejected = shop.rejected(parent)
     if rejected is not None:
@@ -88,7 +98,7 @@ def carry_out_tuning(shop: "Workspace", plan: TuningPlan, *, actor: str) -> Vers
 
     parent = shop.version(plan.parent)
     work = shop.folder / "work" / f"tuning-{plan.digest[:32]}"
-    memory = _memory(shop, parent)
+    memory = memory_of(shop, parent)
     chosen = memory.chosen(plan.task, plan.config.replay, seed=plan.config.seed)
     started = time.monotonic()
     network, tokenizer = shop.load(parent)
@@ -103,7 +113,7 @@ def carry_out_tuning(shop: "Workspace", plan: TuningPlan, *, actor: str) -> Vers
         work=work,
     )
     version = _stored(shop, parent, plan, tuned, memory, seconds=time.monotonic() - started, actor=actor)
-    _keep_states(shop, version, tuned.states)
+    keep_states(shop, version, tuned.states)
     shutil.rmtree(work, ignore_errors=True)
     return version
 
@@ -119,20 +129,8 @@ def _stored(
     actor: str,
 ) -> Version:
     shop.progress("storing the version", 0, 1)
-    task, delta = plan.task, tuned.delta
-    notes = {
-        "facts": [],
-        "task": {
-            "name": task.name,
-            "digest": task.digest,
-            "instruction": task.instruction,
-            "train_rows": len(task.train),
-            "test": [example.model_dump(mode="json") for example in task.test[:TEST_ROWS]],
-        },
-        "training": {**delta.notes, "seconds": round(seconds, 1)},
-    }
-    if plan.config.replay.share:
-        notes["memory"] = memory.with_task(task, plan.config.replay, seed=plan.config.seed).as_json()
+    delta = tuned.delta
+    notes = notes_of(plan, tuned, memory, seconds)
     low_rank = {name: change for name, change in delta.changes.items() if change.is_low_rank}
     dense = sorted(name for name, change in delta.changes.items() if not change.is_low_rank)
     version = shop.archive.commit(
@@ -146,8 +144,37 @@ def _stored(
     return version
 
 
-def surroundings_of(shop: "Workspace", parent: Version) -> Surroundings:
-    """What a tuning of a version stands on."""
+def notes_of(plan: TuningPlan, tuned: "Tuned", memory: Memory, seconds: float) -> dict[str, Any]:
+    """What a version keeps of its task and training: its test rows, its log, and its memory where one is asked for."""
+    task = plan.task
+    notes = {
+        "facts": [],
+        "task": {
+            "name": task.name,
+            "digest": task.digest,
+            "instruction": task.instruction,
+            "train_rows": len(task.train),
+            "test": [example.model_dump(mode="json") for example in task.test[:TEST_ROWS]],
+        },
+        "training": {**tuned.delta.notes, "seconds": round(seconds, 1)},
+    }
+    if plan.config.replay.share:
+        notes["memory"] = memory.with_task(task, plan.config.replay, seed=plan.config.seed).as_json()
+    return notes
+
+
+def surroundings_of(
+    shop: "Workspace", parent: Version, *, carried: Delta | None = None, states: Mapping[str, State] | None = None
+) -> Surroundings:
+    """What a tuning of a version stands on.
+
+    Args:
+        shop: The workspace.
+        parent: The version.
+        carried: An adapter that its model carries besides its weights.
+        states: What regularizers passed on; by the newest tuned version of the lineage when not given.
+    """
+    adapters = [carried] if carried else []
     line = shop.archive.lineage(parent)
     base = line[0]
 
@@ -157,29 +184,34 @@ def surroundings_of(shop: "Workspace", parent: Version) -> Surroundings:
         yield model
 
     return Surroundings(
-        original=original if parent.id != base.id else None,
-        accumulated=applied_since_base(shop.archive, parent),
-        earlier=[shop.archive.solved(step) for step in line[1:]],
-        states=_states(shop, line),
+        original=original if adapters or parent.id != base.id else None,
+        accumulated=sum(adapters, start=applied_since_base(shop.archive, parent)),
+        earlier=[*(shop.archive.solved(step) for step in line[1:]), *adapters],
+        states=_states(shop, line) if states is None else states,
         find_heads=lambda _model, _tokenizer: heads_of(shop, base),
         cache=shop.folder / "tuning" / "targets",
-        model_id=parent.id,
+        model_id=digest_json([parent.id, _digest(carried)]) if carried else parent.id,
         progress=shop.progress,
     )
+
+
+def _digest(delta: Delta) -> str:
+    parts = {name: [digest_tensor(part) for part in change.tensors()] for name, change in delta.changes.items()}
+    return digest_json(parts)
 
 
 def heads_of(shop: "Workspace", base: Version) -> list[tuple[int, int]]:
     """The heads of the base that carry skills, over some built-in functions; studied once and kept."""
     bench: Bench = bench_of(shop, VectorConfig(clean=40, shuffled=15, validation=8, asked=8))
     found = []
-    for function in functions_named(list(_HEAD_SKILLS)):
+    for function in (one for one in functions_named([]) if one.name in _HEAD_SKILLS):
         traits = traits_of(side_of(shop, base), function, bench)
         if not traits.evidence.reason:
             found.append(traits)
     return [] if not found else list(universal_heads(found, bench.config.heads))
 
 
-def _memory(shop: "Workspace", parent: Version) -> Memory:
+def memory_of(shop: "Workspace", parent: Version) -> Memory:
     """What of earlier tasks was kept, by the newest version of the lineage that kept any."""
     for step in reversed(shop.archive.lineage(parent)[1:]):
         kept = shop.archive.solved(step).notes.get("memory")
@@ -192,7 +224,8 @@ def _folder(shop: "Workspace", version: Version) -> Path:
     return shop.folder / "tuning" / "states" / version.id
 
 
-def _keep_states(shop: "Workspace", version: Version, states: Mapping[str, State]) -> None:
+def keep_states(shop: "Workspace", version: Version, states: Mapping[str, State]) -> None:
+    """Keep what regularizers pass on, beside the version."""
     for name, state in states.items():
         folder = _folder(shop, version)
         folder.mkdir(parents=True, exist_ok=True)
@@ -205,10 +238,15 @@ def _states(shop: "Workspace", line: Sequence[Version]) -> dict[str, dict[str, T
     """What regularizers passed on, by the newest tuned version of the lineage."""
     for step in reversed(line[1:]):
         if step.manifest.recipe.get("kind") == TUNING:
-            folder = _folder(shop, step)
-            files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
-            return {file.stem: load_file(file) for file in files}
+            return kept_states(shop, step)
     return {}
+
+
+def kept_states(shop: "Workspace", version: Version) -> dict[str, dict[str, Tensor]]:
+    """What regularizers passed on with a version, by their names."""
+    folder = _folder(shop, version)
+    files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
+    return {file.stem: load_file(file) for file in files}
 
 
 def kept_tests(shop: "Workspace", version: Version) -> tuple[Example, ...]:
@@ -217,10 +255,31 @@ def kept_tests(shop: "Workspace", version: Version) -> tuple[Example, ...]:
     return tuple(Example.model_validate(row) for row in rows)
 
 
+def tune_one(
+    shop: "Workspace", task: Task, settings: Mapping[str, Any], *, on: "str | Version" = "", actor: str
+) -> Version:
+    """A version that learnt a task."""
+    return carry_out_tuning(shop, plan_tuning(shop, task, settings, on=on), actor=actor)
+
+
 def tune_all(
-    shop: "Workspace", tasks: Sequence[Task], settings: Mapping[str, Any], *, on: "str | Version" = "", actor: str
+    shop: "Workspace",
+    tasks: Sequence[Task],
+    settings: Mapping[str, Any],
+    *,
+    on: "str | Version" = "",
+    actor: str,
+    one: Callable[..., Version] = tune_one,
 ) -> Iterator[Version]:
     """One version per task, each on the one before; those made before an error stay.
+
+    Args:
+        shop: The workspace.
+        tasks: The tasks, in the order in which they are learnt.
+        settings: For each of them alike.
+        on: The version that the first one stands on.
+        actor: Who asks.
+        one: What makes a version of a task.
 
     Raises:
         PerdureError: A task could not be trained; the message names it and the versions that were made.
@@ -228,8 +287,7 @@ def tune_all(
     made: list[Version] = []
     for task in tasks:
         try:
-            plan = plan_tuning(shop, task, settings, on=made[-1] if made else on)
-            made.append(carry_out_tuning(shop, plan, actor=actor))
+            made.append(one(shop, task, settings, on=made[-1] if made else on, actor=actor))
         except PerdureError as error:
             done = ", ".join(f"{version.name} ({done.name})" for version, done in zip(made, tasks, strict=False))
             error.args = (f"task {task.name!r}: {error}" + (f". Made before it: {done}" if done else ""),)

@@ -4,7 +4,7 @@ import getpass
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,6 +31,8 @@ from perdure.workspace.bases import base_checkpoint
 from perdure.workspace.edits import carry_out
 from perdure.workspace.layer_choice import AskedLayers, choose
 from perdure.workspace.measurements import measure_version
+from perdure.workspace.pooling import tune_in_pool
+from perdure.workspace.pools import Answering, answering, refuse_pool, weights_of
 from perdure.workspace.rebuilding import rebuild
 from perdure.workspace.records import Version
 from perdure.workspace.recovering import Way, recover
@@ -152,6 +154,7 @@ class Workspace:
         rejected = self.rejected(parent)
         if rejected is not None:
             raise RefusedError(f"{parent.name} stands on {rejected.name}, which was rejected; edit another version")
+        refuse_pool(parent, "teach the facts in a task with perdure tune --pool")
         asked = (
             read_facts(Path(facts), skip_bad=skip_bad)
             if isinstance(facts, (str, Path))
@@ -228,6 +231,19 @@ class Workspace:
         """The candidates of `tune`, one by one, as each is made."""
         return tune_all(self, tasks, settings, on=on, actor=actor or current_user())
 
+    def tune_in_pool(
+        self, tasks: Sequence[Task], settings: Mapping[str, Any], *, on: "str | Version" = "", actor: str = ""
+    ) -> Iterator[Version]:
+        """Candidates whose pool learnt tasks, one for each, each on the one before, as each is made.
+
+        Args:
+            tasks: In the order in which they are learnt.
+            settings: Of `TuningConfig`; under `pool` those of `PoolConfig`.
+            on: The version to tune; the newest one that was not rejected when not given.
+            actor: Who asks for it.
+        """
+        return tune_all(self, tasks, settings, on=on, actor=actor or current_user(), one=tune_in_pool)
+
     def remove(
         self, facts: Sequence[str], *, on: "str | Version" = "", actor: str = "", texts: Sequence[str] | None = None
     ) -> Version:
@@ -268,10 +284,10 @@ class Workspace:
         """A version as a running model and its tokenizer, every weight verified by hash.
 
         Args:
-            ref: Which.
+            ref: Which; of one with a pool, the weights alone, as for requests that no group answers.
             fresh: Do not hand out the model that is loaded already.
         """
-        version = self.version(ref)
+        version = weights_of(self, self.version(ref))
         if fresh or self._loaded is None or self._loaded[0] != version.id:
             self._loaded = None  # the old model's memory is free before the new one's is taken
             tensors = self.archive.tensors(version)
@@ -279,6 +295,15 @@ class Workspace:
                 model, tokenizer = build(folder, tensors, device=self.device)
             self._loaded = (version.id, model, tokenizer)
         return self._loaded[1], self._loaded[2]
+
+    def answering(self, ref: "str | Version", text: str) -> AbstractContextManager[Answering]:
+        """What answers a request: the model of a version, with the adapter of the request's group while open.
+
+        Args:
+            ref: Which version.
+            text: The request as it was written, without a chat template.
+        """
+        return answering(self, self.version(ref), text)
 
     def layout(self, ref: "str | Version") -> Layout:
         """How the model of a version is built, from its config alone; no weight is read."""
