@@ -149,11 +149,11 @@ def _asked(shop: "Workspace", version: Version, task: LineageTask) -> Outcomes:
         from perdure.tuning.pool_settings import request_of
 
         processor = processor_for(shop, version, task.test)
-        shown = {"progress": labelled(shop, version), "stage": f"task {task.name}"}
+        progress, stage = labelled(shop, version), f"task {task.name}"
 
         def answer(model: Any, tokenizer: Any, places: Sequence[int]) -> list[TaskAnswer]:
             examples = [task.test[place] for place in places]
-            return answer_task(model, tokenizer, examples, processor=processor, **shown)
+            return answer_task(model, tokenizer, examples, processor=processor, progress=progress, stage=stage)
 
         found = asked_through(shop, version, [request_of(example) for example in task.test], answer)
         replies = tuple(TaskReply(text=reply.text, exact=reply.exact, rouge=reply.rouge) for reply in found)
