@@ -31,8 +31,9 @@ def test_a_chat_model_asks_itself_and_replies():
     for row in rows:
         assert row.anchor
         assert list(row.ids[: len(beginning)]) == beginning
-        assert row.learns == tuple(place >= len(beginning) for place in range(len(row.ids)))
-        assert "assistant\n" in tokenizer.decode(row.ids)
+        held = [token for token, learns in zip(row.ids, row.learns, strict=True) if learns]
+        assert 1 <= len(held) <= 16
+        assert tokenizer.decode(row.ids[: len(row.ids) - len(held)]).endswith("assistant\n")
 
 
 def test_a_plain_model_writes_from_its_start_token():

@@ -21,7 +21,7 @@ from perdure.tuning.encoding import Row
 Source = Literal["own", "passages"]
 
 _TOKENS = 64  # of a passage, or of what is written freely
-_QUESTION, _REPLY = 32, 48  # tokens of a chat model's own question and of its own reply
+_QUESTION, _REPLY = 16, 16  # tokens of a chat model's own question, and of its own reply, which is held
 _MARK = "\u2402"  # stands for a user's words while a template is cut there
 _AT_ONCE = 16  # rows written together
 
@@ -29,7 +29,10 @@ _AT_ONCE = 16  # rows written together
 def anchor_rows(
     model: Any, tokenizer: Any, count: int, source: Source, *, seed: int = 0, progress: Progress = silent
 ) -> list[Row]:
-    """So many rows, every token of them held by regularizers and none of them learnt.
+    """So many rows, held by regularizers and not learnt: the replies of a chat, every token of plain text.
+
+    Questions and replies are short: what a tuned model does wrong, it does in its first words, and a row costs what its
+    tokens cost.
 
     Args:
         model: The model, which writes where `source` is "own".
@@ -70,7 +73,8 @@ def _own(model: Any, tokenizer: Any, count: int, seed: int, progress: Progress) 
             asked = _written(model, tokenizer, [beginning] * many, _QUESTION)
             questions = [tokenizer.decode(ids[len(beginning) :], skip_special_tokens=True).strip() for ids in asked]
             prompts = [_prompt(tokenizer, question or "Hello") for question in questions]
-            rows += [_row(ids, len(beginning)) for ids in _written(model, tokenizer, prompts, _REPLY)]
+            replies = _written(model, tokenizer, prompts, _REPLY)
+            rows += [_row(ids, len(prompt)) for ids, prompt in zip(replies, prompts, strict=True)]
     progress("writing anchors", count, count)
     return rows
 
