@@ -12,6 +12,7 @@ from perdure.measuring.tuning_costs import (
     Work,
     activation_bytes,
     activation_numbers,
+    anchors_flop,
     averaging_flop,
     forward_flop,
     logit_bytes,
@@ -23,7 +24,6 @@ from perdure.measuring.tuning_costs import (
 from perdure.measuring.tuning_probe import Probed, probe_tuning, shape_of, typical_batch
 from perdure.measuring.tuning_proposals import Situation, advise_pool, cost_of, propose, settings_from
 from perdure.tuning.config import TuningConfig
-from perdure.tuning.defaults import usual_settings
 from perdure.tuning.encoding import collate, row_of, rows_of
 from perdure.tuning.forward import forward
 from perdure.tuning.regularizer import Surroundings
@@ -56,6 +56,7 @@ WORK = Work(
 )  # fmt: skip
 LORA = TuningConfig()
 FULL = TuningConfig(method="full")
+USUAL = {"regularizers": [{"kind": "function_vector"}, {"kind": "distillation"}], "averaging": {"form": "sound"}}
 
 
 @pytest.mark.parametrize(
@@ -126,6 +127,22 @@ def test_what_regularizers_add_at_7b():
     assert live.step_flop == pytest.approx(2.0 * SEVEN.weights * 200_000 / 63)
 
 
+def test_general_text_counts_as_rows():
+    config = TuningConfig(anchors=2, batch_size=4, regularizers=({"kind": "distillation", "on": "anchors"},))
+    work = work_of([10, 10], [1, 1], config)
+    assert (work.rows, work.tokens, work.learnt, work.anchors) == (4, 148, 128, 2)
+    assert cost(config, work=work).once_flop == 2.0 * SEVEN.weights * 128
+    assert cost(config, work=work).target_bytes == 126 * (64 * 4 + 65 * 4)
+    task = TuningConfig(anchors=2, regularizers=({"kind": "distillation", "on": "task"},))
+    assert cost(task, work=work).target_bytes == 2 * (64 * 4 + 65 * 4)
+
+
+def test_rows_of_its_own_are_written_first():
+    assert anchors_flop(SEVEN, with_term(kind="l2sp").model_copy(update={"anchors": 3})) == 2.0 * SEVEN.weights * 240
+    read = with_term(kind="l2sp").model_copy(update={"anchors": 3, "anchor_source": "passages"})
+    assert anchors_flop(SEVEN, read) == 0
+
+
 def test_ewc_costs_in_batches_from_the_second_task_on():
     later = cost(with_term(kind="ewc"))
     assert later.step_flop == (6 * 8 + 6) * 6_476_005_376
@@ -140,7 +157,8 @@ def test_nobody_worked_out_a_stranger():
 
 def test_averaging_takes_a_gradient_more_than_there_are_groups():
     sound = TuningConfig(averaging={"form": "sound", "groups": 8, "rows": 32})
-    assert averaging_flop(SEVEN, sound, WORK) == pytest.approx(9 * training_flop(SEVEN, LORA, 6400))
+    wanted = 9 * training_flop(SEVEN, LORA, 6400) + 6 * forward_flop(SEVEN.weights, 6400)
+    assert averaging_flop(SEVEN, sound, WORK) == pytest.approx(wanted)
     assert averaging_flop(SEVEN, LORA, WORK) == 0
 
 
@@ -189,7 +207,7 @@ def situation(**changed):
 
 
 def proposed(given=None, **changed):
-    found = propose(situation(**changed), given or {}, usual_settings())
+    found = propose(situation(**changed), given or {}, USUAL)
     return {one.name: one.value for one in found}, {one.name: one.reason for one in found}
 
 
@@ -244,7 +262,7 @@ def test_what_was_given_stays():
     assert values["batch_size"] == 2
     assert values["learning_rate"] == pytest.approx(2e-5)
     assert "rank" not in values
-    config = settings_from(propose(situation(), {"epochs": 7}, usual_settings()), {"epochs": 7}, usual_settings())
+    config = settings_from(propose(situation(), {"epochs": 7}, USUAL), {"epochs": 7}, USUAL)
     assert (config.epochs, config.averaging.form) == (7, "sound")
 
 
@@ -272,7 +290,9 @@ def test_seconds_follow_from_the_probe():
     # what is done once goes at the speed of a plain step
     sound = TuningConfig(batch_size=16, epochs=2, averaging={"form": "sound", "groups": 1, "rows": 32})
     found = cost_of(known, sound, Probed(rows=4, tokens=400, seconds=2.0, terms={}))
-    assert found.seconds == pytest.approx((6400 + 2 * 3200) / 400 * 2.0)
+    speed = training_flop(SEVEN, LORA, 400) / 2.0
+    losses = 6 * forward_flop(SEVEN.weights, 3200) / speed
+    assert found.seconds == pytest.approx((6400 + 2 * 3200) / 400 * 2.0 + losses)
 
 
 def test_a_task_overlaps_with_itself_and_not_with_its_opposite():
@@ -326,8 +346,8 @@ def test_a_probe_leaves_the_model_as_it_was(tiny):
     model, tokenizer = tiny
     before = {name: value.clone() for name, value in model.state_dict().items()}
     config = TuningConfig(
-        learning_rate=0.1, gradient_checkpointing=True, batch_size=3,
-        regularizers=({"kind": "distillation"}, {"kind": "l2sp"}),
+        learning_rate=0.1, gradient_checkpointing=True, batch_size=3, anchors=2,
+        regularizers=({"kind": "distillation", "on": "anchors"}, {"kind": "l2sp"}),
     )  # fmt: skip
     task = tuning_tasks.UPPER
     rows = rows_of(tokenizer, task.train, 512)

@@ -17,6 +17,8 @@ from perdure.tuning.regularizer import RegularizerConfig
 _FLOAT = 4  # bytes of a trained number, its gradient, and each of Adam's two moments
 _SHOWN_TOKENS = 250  # of a prompt with examples
 _FEATURE_BLOCKS = 5
+_ANCHOR = 64  # tokens of a row that regularizers hold on to; all but the first are predicted
+_WRITTEN = 80  # tokens that a model reads and writes for a row of its own
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ class Work:
         batch_tokens: Padded tokens of the largest batch.
         batch_learnt: Tokens learnt in it.
         earlier: Tasks that were learnt before.
+        anchors: Rows of general text among all these.
     """
 
     rows: int
@@ -86,6 +89,7 @@ class Work:
     batch_tokens: int
     batch_learnt: int
     earlier: int = 0
+    anchors: int = 0
 
 
 def work_of(lengths: Sequence[int], learnt: Sequence[int], config: TuningConfig, *, earlier: int = 0) -> Work:
@@ -97,6 +101,8 @@ def work_of(lengths: Sequence[int], learnt: Sequence[int], config: TuningConfig,
         config: The settings.
         earlier: Tasks that were learnt before.
     """
+    lengths = [*lengths, *[_ANCHOR] * config.anchors]
+    learnt = [*learnt, *[_ANCHOR - 1] * config.anchors]
     order = random.Random(f"batches {config.seed}").sample(range(len(lengths)), len(lengths))
     starts = range(0, len(order), config.batch_size)
     parts = [[lengths[row] for row in order[start : start + config.batch_size]] for start in starts]
@@ -114,6 +120,7 @@ def work_of(lengths: Sequence[int], learnt: Sequence[int], config: TuningConfig,
         batch_tokens=max(lengths) * size,
         batch_learnt=sum(sorted(learnt)[-size:]),
         earlier=earlier,
+        anchors=config.anchors,
     )
 
 
@@ -231,10 +238,13 @@ def _function_vector(term: Any, shape: Shape, _config: TuningConfig, work: Work)
 
 
 def _distillation(term: Any, shape: Shape, _config: TuningConfig, work: Work) -> TermCost:
-    """The rows once."""
+    """The rows that it holds, once."""
+    general = work.anchors * _ANCHOR, work.anchors * (_ANCHOR - 1)
+    own = work.tokens - general[0], work.learnt - general[1]
+    tokens, learnt = {"all": (work.tokens, work.learnt), "anchors": general, "task": own}[term.on]
     return TermCost(
-        once_flop=forward_flop(shape.weights, work.tokens),
-        target_bytes=work.learnt * _top_k_bytes(term.top_k),
+        once_flop=forward_flop(shape.weights, tokens),
+        target_bytes=learnt * _top_k_bytes(term.top_k),
         device_bytes=_divergence_bytes(shape, work),
     )
 
@@ -299,12 +309,17 @@ _TERMS: Mapping[str, Callable[[Any, Shape, TuningConfig, Work], TermCost]] = {
 }
 
 
+def anchors_flop(shape: Shape, config: TuningConfig) -> float:
+    """What the model writes before the first step, for regularizers to hold on to."""
+    return forward_flop(shape.weights, _WRITTEN * config.anchors) if config.anchor_source == "own" else 0.0
+
+
 def averaging_flop(shape: Shape, config: TuningConfig, work: Work) -> float:
-    """One gradient more than there are groups, over some rows, where a share is found after the task; else nothing."""
+    """Over some rows, one gradient more than there are groups, and up to six losses; nothing in the other forms."""
     averaging = config.averaging
     if averaging.form != "sound":
         return 0.0
     tokens = work.tokens * min(averaging.rows, work.rows) / work.rows
     fisher = tokens * (4.0 * shape.weights + 2.0 * shape.dense_numbers) if averaging.metric == "fisher" else 0.0
     groups = min(averaging.groups, shape.layers)
-    return training_flop(shape, config, tokens) * (groups + 1) + fisher
+    return training_flop(shape, config, tokens) * (groups + 1) + forward_flop(shape.weights, 6 * tokens) + fisher

@@ -13,6 +13,7 @@ from perdure.models.adapters import bare
 from perdure.models.layout import tensors_of
 from perdure.progress import Progress, silent
 from perdure.requests.tasks import Task
+from perdure.tuning.anchors import anchor_rows
 from perdure.tuning.config import TuningConfig
 from perdure.tuning.encoding import Row, collate, moved
 from perdure.tuning.forward import forward
@@ -64,11 +65,14 @@ def probe_tuning(
         tokenizer: Its tokenizer.
         task: The task.
         rows: Its rows to learn.
-        config: The settings.
+        config: The settings; where they ask for anchors, one row is general text.
         around: What the tuning stands on.
         progress: Told how many steps are done.
     """
-    chosen = typical_batch(rows, config.batch_size, _CPU_TOKENS if bare(model).device.type == "cpu" else None)
+    most = _CPU_TOKENS if bare(model).device.type == "cpu" else None
+    chosen = typical_batch(rows, config.batch_size, most)
+    general = anchor_rows(model, tokenizer, min(1, config.anchors), "passages")  # as long as what a model would write
+    chosen = [*(chosen[1:] if general and len(chosen) > 1 else chosen), *general]
     around = replace(around, cache=None)  # targets of so few rows are of no use later
     try:
         with torch.random.fork_rng(devices=[]), attached(model, config) as (network, trained):

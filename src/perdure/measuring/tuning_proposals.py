@@ -9,7 +9,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from perdure.measuring.advice import CostAdvice, Duplicates, GroupAdvice, Proposal, TermAdvice
-from perdure.measuring.tuning_costs import Memory, Shape, averaging_flop, memory_of, term_cost, training_flop, work_of
+from perdure.measuring.tuning_costs import (
+    Memory,
+    Shape,
+    anchors_flop,
+    averaging_flop,
+    memory_of,
+    term_cost,
+    training_flop,
+    work_of,
+)
 from perdure.measuring.tuning_probe import Probed
 from perdure.settings import checked
 from perdure.tuning.config import TuningConfig
@@ -187,7 +196,8 @@ def cost_of(known: Situation, config: TuningConfig, probed: Probed | None) -> Co
         _term(name, term_cost(name, term, shape, config, work), plain / work.steps, probed)
         for name, term in config.terms()
     )
-    once = sum(term.once_flop or 0.0 for term in terms) + averaging_flop(shape, config, work)
+    once = sum(term.once_flop or 0.0 for term in terms)
+    once += anchors_flop(shape, config) + averaging_flop(shape, config, work)
     training = plain * (1 + sum(term.step_share or 0.0 for term in terms))
     return CostAdvice(
         steps=work.steps,
