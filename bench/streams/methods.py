@@ -47,13 +47,8 @@ ROWS = (
     Row("ema_fixed", "inclora, EMA .99 at every step", {"averaging": {"form": "fixed"}}),
     Row("ema_published", "inclora, LCIA's EMA as published", {"averaging": {"form": "published"}}),
     Row("ema_sound", "inclora, the sound dynamic average", {"averaging": {"form": "sound"}}),
-    Row(
-        "anchors",
-        "ema_sound, and what the model writes itself held by KL",
-        _held({"kind": "distillation", "on": "anchors"}, anchors=8, averaging={"form": "sound"}),
-    ),
     Row("pool", "frozen base, routed adapters", way="pool"),
-    Row("usual", "what perdure does when nothing else is asked for", usual_settings()),
+    Row("usual", "perdure's default: ema_sound, and what the model writes itself held by KL", usual_settings()),
     Row("joint", "all tasks at once: the ceiling", way="joint"),
 )
 

@@ -30,7 +30,7 @@ Regularize = Annotated[
         "-r",
         metavar="NAME[=WEIGHT]",
         help="What holds the model; repeat for several. See `perdure methods`.",
-        show_default="function_vector and distillation",
+        show_default="distillation on anchors",
     ),
 ]
 Settings = Annotated[

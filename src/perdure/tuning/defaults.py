@@ -6,7 +6,8 @@ from typing import Any
 def usual_settings() -> dict[str, Any]:
     """The usual settings of a tuning, as a user would give them."""
     return {
-        "regularizers": [{"kind": "function_vector"}],
+        "regularizers": [{"kind": "distillation", "on": "anchors"}],
+        "anchors": 8,
         "averaging": {"form": "sound"},
     }
 
