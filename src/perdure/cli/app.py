@@ -18,6 +18,7 @@ from perdure.cli import (
     look,
     methods,
     models,
+    plan,
     pool,
     records,
     trace,
@@ -40,7 +41,7 @@ app = typer.Typer(
     "7 damaged data, 130 interrupted.",
 )
 vector_commands = (vectors, vector_recovery, vector_files)
-changes, looks = (create, change, tune, pool), (look, ask, decide, trace, *vector_commands)
+changes, looks = (create, change, tune, plan, pool), (look, ask, decide, trace, *vector_commands)
 for group in (*changes, *looks, records, methods, models, demo):
     group.add_to(app)
 
