@@ -14,6 +14,7 @@ from perdure.errors import SettingError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from perdure.measuring import Report
     from perdure.requests.tasks import Task
     from perdure.workspace import Version, Workspace
     from perdure.workspace.pooling import PoolPlan
@@ -70,7 +71,8 @@ def tune(
 
     What the model could do before is held by regularizers, and the weights are averaged with those of before. With
     --pool the weights stay as they are: see `perdure pool`.
-    Interrupted, the same command goes on from the last checkpoint.
+    Interrupted, the same command goes on from the last checkpoint. Under torchrun several processes train together;
+    measure the versions afterwards (`perdure measure`).
 
     Examples:
 
@@ -87,33 +89,38 @@ def tune(
         perdure tune returns.jsonl --dry-run
     """
     from perdure.requests.tasks import read_task
+    from perdure.tuning import processes
 
+    measure, quiet = measure and processes.count() == 1, json or not processes.is_first()
     chosen = settings_of(regularize, plain=plain, full=full, pool=pool, given=settings)
     read = [read_task(path, validation=validation, test=test, skip_bad=skip_bad) for path in tasks]
-    with opened(workspace, quiet=json, device=device) as shop:
+    with opened(workspace, quiet=quiet, device=device) as shop:
         if dry_run:
             _tell_plan(shop, read, chosen, on, pool=pool, json=json)
             return
-        _tell_notes(read, json=json)
+        _tell_notes(read, json=quiet)
         made = []
         versions = (shop.tune_in_pool if pool else shop.tune_each)(read, chosen, on=on, actor=actor)
         for version, task in zip(versions, read, strict=True):
             report = shop.measure(version, actor=actor) if measure else None
             made.append((version, task, report))
-            if not json:
+            if not quiet:
                 _tell_version(version, task)
                 if report is not None:
                     say_report(report)
+    if processes.is_first():
+        _tell_end([(version, report) for version, _, report in made], json=json)
+
+
+def _tell_end(made: "Sequence[tuple[Version, Report | None]]", *, json: bool) -> None:
+    """All that was made, for machines; or what to do next."""
     if json:
-        say_json(
-            [
-                {"version": version.name, "id": version.id, "report": report and report.model_dump(mode="json")}
-                for version, _, report in made
-            ]
-        )
+        rows = [(version.name, version.id, report and report.model_dump(mode="json")) for version, report in made]
+        say_json([dict(zip(("version", "id", "report"), row, strict=True)) for row in rows])
         return
-    last = made[-1][0].name
-    say(f"Next: perdure report {last}, perdure approve {last} --as NAME", style="dim")
+    last, report = made[-1][0].name, made[-1][1]
+    look = f"perdure measure {last}" if report is None else f"perdure report {last}"
+    say(f"Next: {look}, perdure approve {last} --as NAME", style="dim")
 
 
 def settings_of(

@@ -22,6 +22,11 @@ def count() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def is_first() -> bool:
+    """Whether this is the process that stores and tells."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def join(model: Any, config: TuningConfig) -> None:
     """Connect the processes; with sharding=fsdp2 each keeps its share of the model from now on.
 

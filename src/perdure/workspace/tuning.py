@@ -17,6 +17,7 @@ from perdure.errors import PerdureError, RefusedError, RequestError
 from perdure.measuring.skill_comparison import Bench, functions_named, traits_of
 from perdure.requests.tasks import Example, Task
 from perdure.settings import checked
+from perdure.tuning import processes
 from perdure.tuning.config import TuningConfig
 from perdure.tuning.regularizer import State, Surroundings
 from perdure.tuning.replay import Memory, remembered
@@ -112,10 +113,15 @@ def carry_out_tuning(shop: "Workspace", plan: TuningPlan, *, actor: str) -> Vers
         memory=chosen,
         work=work,
     )
-    version = _stored(shop, parent, plan, tuned, memory, seconds=time.monotonic() - started, actor=actor)
-    keep_states(shop, version, tuned.states)
-    shutil.rmtree(work, ignore_errors=True)
-    return version
+    if plan.config.sharding != "none":
+        shop.unload()  # each process holds a part of it now
+    made = ""
+    if processes.is_first():
+        version = _stored(shop, parent, plan, tuned, memory, seconds=time.monotonic() - started, actor=actor)
+        keep_states(shop, version, tuned.states)
+        shutil.rmtree(work, ignore_errors=True)
+        made = version.id
+    return shop.version(processes.agreed(made))
 
 
 def _stored(

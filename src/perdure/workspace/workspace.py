@@ -305,6 +305,10 @@ class Workspace:
         """
         return answering(self, self.version(ref), text)
 
+    def unload(self) -> None:
+        """Let go of the loaded model."""
+        self._loaded = None
+
     def layout(self, ref: "str | Version") -> Layout:
         """How the model of a version is built, from its config alone; no weight is read."""
         with self._side_files(self.version(ref)) as folder:
