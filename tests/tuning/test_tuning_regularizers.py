@@ -10,6 +10,7 @@ import tuning_tasks
 from perdure.deltas import Change, Delta, LowRank
 from perdure.errors import ModelError, RequestError, SettingError
 from perdure.registry import regularizers
+from perdure.tuning.anchors import anchor_rows
 from perdure.tuning.encoding import collate, row_of
 from perdure.tuning.forward import forward
 from perdure.tuning.regularizer import Run, Surroundings
@@ -18,7 +19,7 @@ from perdure.tuning.regularizers.feature_distance import feature_distance, stand
 from perdure.tuning.regularizers.function_vector import FunctionVectorConfig, head_distance, task_vector
 from perdure.tuning.regularizers.l2sp import squared_distance
 from perdure.tuning.regularizers.orthogonal import overlap
-from perdure.tuning.run import anchor_rows, target_modules
+from perdure.tuning.run import target_modules
 from perdure.tuning.top_k import TopK, divergence, seen_through, top_k
 from perdure.tuning.trained import dense_attached, lora_attached
 
@@ -30,7 +31,7 @@ PAIRS = [(example.messages[0].content, example.answer) for example in EXAMPLES]
 
 @contextmanager
 def running(model, tokenizer, around=None, dense=False, anchors=0):
-    rows = [row_of(tokenizer, example) for example in EXAMPLES] + anchor_rows(tokenizer, anchors)
+    rows = [row_of(tokenizer, example) for example in EXAMPLES] + anchor_rows(model, tokenizer, anchors, "passages")
     modules = target_modules(model, None)
     if dense:
         attached = dense_attached(model, [f"{name}.weight" for name in modules])
