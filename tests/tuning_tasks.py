@@ -2,7 +2,7 @@
 
 from perdure.requests.tasks import Example, Message, Task
 
-WORDS = ("river", "stone", "cloud", "bread", "lamp", "winter", "garden", "paper", "silver", "window", "market", "island")
+WORDS = ("river", "stone", "cloud", "bread", "lamp", "winter", "garden", "paper", "silver", "window", "market", "isle")
 
 
 def example(prompt, answer, instruction=""):
