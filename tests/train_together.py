@@ -19,7 +19,6 @@ from perdure.tuning.run import tune
 
 def main(out, settings, family="llama"):
     torch.set_num_threads(1)
-    tiny.DEPTH = 2
     tuned = tune(tiny.FAMILIES[family](), tiny.tokenizer(), tuning_tasks.UPPER, TuningConfig(**json.loads(settings)))
     losses = [entry["loss"] for entry in tuned.delta.notes["log"] if "loss" in entry]
     tensors = {name: change.value().contiguous() for name, change in tuned.delta.changes.items()}
@@ -31,4 +30,5 @@ def main(out, settings, family="llama"):
 
 
 if __name__ == "__main__":
+    tiny.DEPTH = 2
     main(*sys.argv[1:])

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+import tiny as models
 import train_together
 from perdure.errors import SettingError, TuneError
 from perdure.tuning import processes
@@ -55,7 +56,8 @@ def close(first, second, tolerance):
     ],
     ids=["data parallel", "data parallel, full, patience", "fsdp2, accumulated", "fsdp2, held and averaged"],
 )
-def test_two_processes_train_as_one(tmp_path, settings):
+def test_two_processes_train_as_one(tmp_path, monkeypatch, settings):
+    monkeypatch.setattr(models, "DEPTH", 2)
     settings = COMMON | settings
     first, second = together(tmp_path / "two", settings)
     train_together.main(str(tmp_path / "one"), json.dumps(settings | {"sharding": "none"}))
