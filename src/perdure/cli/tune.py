@@ -69,10 +69,13 @@ def tune(
 ) -> None:
     """Teach tasks, one after another: a new candidate version for each, measured. Nothing serves them yet.
 
-    What the model could do before is held by regularizers, and the weights are averaged with those of before. With
-    --pool the weights stay as they are: see `perdure pool`.
-    Interrupted, the same command goes on from the last checkpoint. Under torchrun several processes train together;
-    measure the versions afterwards (`perdure measure`).
+    What the model could do before is held by regularizers, and the weights are averaged with those of before.
+
+    With --pool the weights stay as they are: see `perdure pool`.
+
+    Interrupted, the same command goes on from the last checkpoint.
+
+    Under torchrun several processes train together; measure the versions afterwards (`perdure measure`).
 
     Examples:
 
