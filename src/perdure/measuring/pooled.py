@@ -6,9 +6,8 @@ from dataclasses import replace
 from pydantic import Field
 
 from perdure.measuring.outcomes import Outcomes
-from perdure.measuring.retention import function_prompts
 from perdure.measuring.shares import Data
-from perdure.measuring.suites import Suite
+from perdure.measuring.suites import Suite, function_prompts
 
 LANGUAGE = "language"
 """The part of the held-out passages."""

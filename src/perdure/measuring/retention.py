@@ -13,7 +13,7 @@ from perdure.endings import cut, has_ended
 from perdure.measuring.answers import has_said, normalise, says
 from perdure.measuring.branching import Row, greedy_choices
 from perdure.measuring.outcomes import Answer
-from perdure.measuring.suites import Instruction, Suite
+from perdure.measuring.suites import SHOTS, Instruction, Suite, shown_prompts
 from perdure.models import chat_prompt
 from perdure.models.continuing import continue_rows, end_tokens
 from perdure.models.tokens import encode, encode_pair
@@ -29,7 +29,7 @@ class FunctionsConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    shots: int = Field(10, ge=1, description="Pairs shown before each question")
+    shots: int = Field(SHOTS, ge=1, description="Pairs shown before each question")
     batch_tokens: int = Field(1024, ge=1, description="Tokens in one pass; no result depends on it")
 
 
@@ -100,21 +100,11 @@ def measure_functions(
 def _ask_function(
     model: Any, tokenizer: Any, asked: Sequence[Pair], shots: Sequence[Pair], batch_tokens: int
 ) -> list[Answer]:
-    rows = [encode_pair(tokenizer, text, pair.output) for text, pair in zip(_asked(asked, shots), asked, strict=True)]
+    prompts = shown_prompts(asked, shots)
+    rows = [encode_pair(tokenizer, text, pair.output) for text, pair in zip(prompts, asked, strict=True)]
     chosen = greedy_choices(model, rows, tokens=batch_tokens)
     ends = end_tokens(model, tokenizer)
     return [_judge(tokenizer, pair, row, choices, ends) for pair, row, choices in zip(asked, rows, chosen, strict=True)]
-
-
-def function_prompts(pairs: Sequence[Pair], shots: int | None = None) -> tuple[str, ...]:
-    """What a model reads before each output of a function, in the order of the pairs; by default with usual shots."""
-    half, count = len(pairs) // 2, FunctionsConfig().shots if shots is None else shots
-    return (*_asked(pairs[:half], pairs[half:][:count]), *_asked(pairs[half:], pairs[:half][:count]))
-
-
-def _asked(pairs: Sequence[Pair], shots: Sequence[Pair]) -> list[str]:
-    shown = "".join(f"Q: {shot.input}\nA: {shot.output}\n\n" for shot in shots)
-    return [f"{shown}Q: {pair.input}\nA:" for pair in pairs]
 
 
 def _judge(tokenizer: Any, pair: Pair, row: Row, choices: Sequence[int], ends: frozenset[int]) -> Answer:

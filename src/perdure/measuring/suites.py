@@ -4,7 +4,7 @@ The layout of a folder: `functions/<name>.jsonl`, `facts.jsonl`, `instructions.j
 that is not there is a part that is not asked. The built-in suite has all of them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import resources
@@ -20,6 +20,9 @@ from perdure.requests.functions import Line, Pair
 
 _FORMAT = 1  # of how a suite is asked and judged; outcomes of another format do not compare
 _Text = Annotated[str, Field(pattern=r"\S", max_length=100_000)]
+
+SHOTS = 10
+"""Pairs shown before each question about an in-context function, unless told otherwise."""
 
 
 class _Row(BaseModel):
@@ -97,6 +100,21 @@ def read_known_facts(path: Path) -> tuple[KnownFact, ...]:
 
 
 _LAYOUT = "functions/<name>.jsonl, facts.jsonl, instructions.jsonl or passages.jsonl"
+
+
+def function_prompts(pairs: Sequence[Pair], shots: int = SHOTS) -> tuple[str, ...]:
+    """What a model reads before each output of a function, in the order of the pairs.
+
+    Pairs of the first half are shown before questions of the second half, and the other way round.
+    """
+    half = len(pairs) // 2
+    return (*shown_prompts(pairs[:half], pairs[half:][:shots]), *shown_prompts(pairs[half:], pairs[:half][:shots]))
+
+
+def shown_prompts(pairs: Sequence[Pair], shots: Sequence[Pair]) -> list[str]:
+    """The question of each pair after the shown ones."""
+    shown = "".join(f"Q: {shot.input}\nA: {shot.output}\n\n" for shot in shots)
+    return [f"{shown}Q: {pair.input}\nA:" for pair in pairs]
 
 
 @lru_cache(maxsize=1)
