@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from perdure.governance.policy import Policy
+from perdure.measuring.concepts import ConceptClass, ConceptSet
 from perdure.measuring.continual import TaskMeasure
 from perdure.measuring.report import Comparison, Difference, Report, Share, Verdict
 
@@ -22,6 +23,7 @@ def _verdicts(report: Report, policy: Policy) -> Iterator[Verdict]:
     yield from _edit_verdicts(report, policy)
     yield from _removal_verdicts(report)
     yield from _task_verdicts(report, policy)
+    yield from _concept_verdicts(report, policy)
     yield from _retention_verdicts(report, policy)
     yield from _language_verdicts(report, policy)
     yield from _weight_verdicts(report, policy)
@@ -84,6 +86,39 @@ def _task_name(task: TaskMeasure, tasks: Sequence[TaskMeasure]) -> str:
     """The name, with the version where several tasks share it."""
     shared = sum(other.name == task.name for other in tasks) > 1
     return f"{task.name} ({task.version})" if shared else task.name
+
+
+def _concept_verdicts(report: Report, policy: Policy) -> Iterator[Verdict]:
+    """What is not recognised any more of probe sets not tuned on; nothing where none were probed or no limit is set."""
+    found, limits = report.concepts, policy.concepts
+    if found is None or found.linear is None or limits is None:
+        return
+    yield _loses_at_most("concepts kept", found.linear.difference, limits.mean_lost)
+    if found.linear.against_base is not None:
+        yield _loses_at_most("concepts kept (against the base)", found.linear.against_base, limits.mean_lost)
+    for each in found.others:
+        yield from _both(f"concepts kept: {each.name}", each.linear, limits.set_lost)
+    if limits.class_lost is not None:
+        yield _class_verdict(found.classes, limits.class_lost)
+
+
+def _class_verdict(classes: Sequence[tuple[ConceptSet, ConceptClass]], limit: float) -> Verdict:
+    """One verdict over all classes.
+
+    It passes when each class does: that is no luckier for looking at many. It fails when one loses too much by the
+    interval that holds for all at once: of many classes some lose by chance.
+    """
+    held = all(given.difference.low >= -limit for _, given in classes)
+    broken = [pair for pair in classes if pair[1].jointly.high < -limit]
+    each, worst = broken[0] if broken else min(classes, key=lambda pair: pair[1].difference.low)
+    lost = worst.jointly if broken else worst.difference
+    said = f"{_points(lost.value)} ({_points(lost.low)} to {_points(lost.high)}, n = {lost.n}) points"
+    return Verdict(
+        gate="single concepts",
+        verdict=PASS if held else FAIL if broken else INCONCLUSIVE,
+        reason=f"of {len(classes)} classes, {worst.name} of {each.name} is furthest off: {said}; "
+        f"a loss of at most {100 * limit:g} points is allowed",
+    )
 
 
 def _retention_verdicts(report: Report, policy: Policy) -> Iterator[Verdict]:

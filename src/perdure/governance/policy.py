@@ -36,6 +36,14 @@ class TaskLimits(_Section):
     task_lost: float = Field(ge=0, le=1)
 
 
+class ConceptLimits(_Section):
+    """Limits on what an encoder may cease to recognise of the probe sets that it was not tuned on."""
+
+    mean_lost: float = Field(ge=0, le=1)
+    set_lost: float = Field(ge=0, le=1)
+    class_lost: float | None = Field(None, ge=0, le=1)
+
+
 class LanguageLimits(_Section):
     """Limits on fluency."""
 
@@ -58,6 +66,7 @@ class Policy(_Section):
     language: LanguageLimits
     weights: WeightLimits
     tasks: TaskLimits | None = None
+    concepts: ConceptLimits | None = None
 
     @property
     def digest(self) -> str:

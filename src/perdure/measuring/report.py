@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import Field
 
+from perdure.measuring.concepts import ConceptMeasures
 from perdure.measuring.continual import TaskMeasures
 from perdure.measuring.course import Course
 from perdure.measuring.neurons import NeuronMeasures
@@ -294,6 +295,7 @@ class Report(_Data):
     trace: TraceMeasures | None = Field(None, description="Where the base carries known facts, when it was traced")
     skills: SkillMeasures | None = Field(None, description="What became of skills, when two versions were compared")
     tasks: TaskMeasures | None = Field(None, description="The tasks of the lineage, where it was tuned on any")
+    concepts: ConceptMeasures | None = Field(None, description="What an encoder recognises, where it was probed")
     pool: PoolMeasures | None = Field(None, description="The adapters that it answers with, where it has a pool")
     harness: tuple[Comparison, ...] = Field((), description="lm-eval tasks, when asked for")
     verdicts: tuple[Verdict, ...] = ()
