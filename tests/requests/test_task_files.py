@@ -95,6 +95,19 @@ def test_super_natural_instructions(tmp_path):
     assert sizes(task) == [1, 0, 1]
 
 
+def test_a_conversation_may_name_its_work(tmp_path):
+    turns = [{"role": "user", "content": "May I return a lamp?"}, {"role": "assistant", "content": "Yes."}]
+    spoken = [{"from": "human", "value": "And a chair?"}, {"from": "gpt", "value": "No."}]
+    rows = [{"messages": turns}, {"conversations": spoken}]
+    named = [row | {"instruction": "Say whether goods can be returned."} for row in rows]
+    task = read_task(write(tmp_path, "a.jsonl", lines(named)))
+    assert task.instruction == "Say whether goods can be returned."
+    assert [len(example.messages) for example in task.train] == [2, 2]
+    assert not any("not read" in note for note in task.notes)
+    with pytest.raises(RequestError, match="instruction"):
+        read_task(write(tmp_path, "b.jsonl", lines([rows[0] | {"instruction": 3}])))
+
+
 def test_the_instruction_of_a_task_is_the_one_of_all_rows(tmp_path):
     rows = [{"instruction": "Add.", "input": str(at), "output": "x"} for at in range(3)]
     assert read_task(write(tmp_path, "a.jsonl", lines(rows))).instruction == "Add."

@@ -85,7 +85,7 @@ def task_shape_of(row: Raw) -> TaskShape | None:
 
 
 def _messages(row: Raw) -> ExampleDraft:
-    return ExampleDraft(_turns(row["messages"], "messages", "role", "content"))
+    return ExampleDraft(_turns(row["messages"], "messages", "role", "content"), instruction=_named(row))
 
 
 def _conversations(row: Raw) -> ExampleDraft:
@@ -93,7 +93,13 @@ def _conversations(row: Raw) -> ExampleDraft:
     given = row["conversations"]
     first = given[0] if isinstance(given, list) and given else None
     named = isinstance(first, Mapping) and "role" in first
-    return ExampleDraft(_turns(given, "conversations", *(("role", "content") if named else ("from", "value"))))
+    turns = _turns(given, "conversations", *(("role", "content") if named else ("from", "value")))
+    return ExampleDraft(turns, instruction=_named(row))
+
+
+def _named(row: Raw) -> str:
+    """Which work a conversation is about, where the row says it beside what is spoken."""
+    return _joined(row, "instruction")
 
 
 def _instruction(row: Raw) -> ExampleDraft:
@@ -167,8 +173,8 @@ def _turn(message: object, field: str, role: str, content: str) -> Turn:
 
 
 TASK_SHAPES: tuple[TaskShape, ...] = (
-    TaskShape("messages", (("messages",),), _messages),
-    TaskShape("conversations", (("conversations",),), _conversations),
+    TaskShape("messages", (("messages",),), _messages, ("instruction",)),
+    TaskShape("conversations", (("conversations",),), _conversations, ("instruction",)),
     TaskShape("definition, input, output", ((DEFINITION,), ("input",), ("output",)), _definition),
     TaskShape("instruction, (input,) output", (("instruction",), ("output",)), _instruction, ("input",)),
     TaskShape("prompt, completion", (("prompt",), ("completion",)), _prompt),
