@@ -20,6 +20,7 @@ class SetAnswers(Data):
         name: Of the set.
         side: "image" or "text".
         classes: Their names.
+        items: The place of each item in the test part.
         labels: The right class of each item, by its number.
         linear: The class that the linear probe says.
         neighbours: The class that the nearest train items say.
@@ -31,6 +32,7 @@ class SetAnswers(Data):
     name: str
     side: str
     classes: tuple[str, ...]
+    items: tuple[int, ...]
     labels: tuple[int, ...]
     linear: tuple[int, ...]
     neighbours: tuple[int, ...]
@@ -93,7 +95,7 @@ class LostItem(Data):
     name: str
     label: str
     taken_for: str
-    picture: str = Field("", pattern=r"^(data:image/png;base64,[A-Za-z0-9+/]+=*)?$", max_length=40_000)
+    picture: str = Field("", pattern=r"^(data:image/jpeg;base64,[A-Za-z0-9+/]+=*)?$", max_length=40_000)
 
 
 class StageDrift(Data):
