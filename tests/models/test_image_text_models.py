@@ -22,7 +22,8 @@ from perdure.models import (
     score_targets,
 )
 from perdure.models.canonical import canonical, fits
-from perdure.models.loading import auto_class, outline
+from perdure.models.classes import auto_class
+from perdure.models.loading import outline
 from perdure.models.pictures import EncodedMessages, encode_messages, open_pictures
 from perdure.requests.tasks import Message
 from perdure.vectors.last_token import LastToken, Patch

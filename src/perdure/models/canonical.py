@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from huggingface_hub.errors import StrictDataclassError
 
 from perdure.errors import ModelError
 from perdure.models.adapters import plain_view
 from perdure.models.checkpoint import PROCESSOR_FILES, Checkpoint
-from perdure.models.loading import auto_class, build
+from perdure.models.classes import blank_model
+from perdure.models.loading import build, load_tokenizer
 from perdure.models.tensor_files import Blank, write_tensors
 
 
@@ -63,13 +63,12 @@ def fits(checkpoint: Checkpoint) -> bool:
     Raises:
         ModelError: The config or the tokenizer is not understood.
     """
-    from transformers import AutoConfig, AutoTokenizer
+    from transformers import AutoConfig
 
     try:
         config = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=False)
-        AutoTokenizer.from_pretrained(checkpoint.folder, trust_remote_code=False)
-        with torch.device("meta"):
-            model = auto_class(config).from_config(config, trust_remote_code=False)
+        load_tokenizer(checkpoint.folder, config)
+        model = blank_model(config, checkpoint.entries)
     except (ValueError, OSError, KeyError, RuntimeError, TypeError, AttributeError, StrictDataclassError) as error:
         raise ModelError(f"The model in {checkpoint.folder} cannot be built: {error}") from error
     tied: dict[int, set[str]] = {}
@@ -94,6 +93,7 @@ def save_model(model: Any, tokenizer: Any, folder: Path) -> Checkpoint:
         blanks = {name: Blank(tensor.dtype, tuple(tensor.shape)) for name, tensor in kept.items()}
         write_tensors(folder / "model.safetensors", blanks, kept.__getitem__, metadata={"format": "pt"})
         plain.config.save_pretrained(folder)
-        plain.generation_config.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        for part in (getattr(plain, "generation_config", None), tokenizer):  # an encoder may have neither
+            if part is not None:
+                part.save_pretrained(folder)
     return Checkpoint.open(folder)

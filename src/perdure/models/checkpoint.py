@@ -17,15 +17,17 @@ PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", 
 PROCESSOR_FILES = frozenset(
     {"preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json", "chat_template.json"}
 )
-SIDE_FILES = PROCESSOR_FILES | {
-    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model",
-    "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja",
+TOKENIZER_FILES = frozenset({"tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt"})
+SIDE_FILES = PROCESSOR_FILES | TOKENIZER_FILES | {
+    "config.json", "generation_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt",
+    "chat_template.jinja",
 }  # fmt: skip
 _DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
     "F16": torch.float16,
     "BF16": torch.bfloat16,
+    "I64": torch.int64,  # counters beside the weights: steps of a batch norm, numbers of positions
 }
 INDEX = "model.safetensors.index.json"
 

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from perdure.errors import ModelError, UnsafeFileError
 from perdure.models.catalogue import CATALOGUE, fetch
-from perdure.models.checkpoint import PICKLE_SUFFIXES, SIDE_FILES, Checkpoint
+from perdure.models.checkpoint import PICKLE_SUFFIXES, SIDE_FILES, TOKENIZER_FILES, Checkpoint
+from perdure.models.classes import blank_model, is_encoder, parts_of
 from perdure.models.layout import Layout, layout_of
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -80,25 +81,6 @@ def load(source: str | Path, *, device: str = "cpu", dtype: str = "auto") -> tup
     return build(checkpoint.folder, tensors, device=device, dtype=dtype)
 
 
-def auto_class(config: Any) -> Any:
-    """The auto class of transformers that builds a config's model: of text alone, or of images and text.
-
-    A few configs serve both kinds; there the class that the checkpoint was saved from decides.
-    """
-    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
-    from transformers.models.auto.modeling_auto import (
-        MODEL_FOR_CAUSAL_LM_MAPPING,
-        MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
-    )
-
-    kind = type(config)
-    if kind not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
-        return AutoModelForCausalLM
-    name = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[kind].__name__
-    seeing = kind not in MODEL_FOR_CAUSAL_LM_MAPPING or name in (config.architectures or ())
-    return AutoModelForImageTextToText if seeing else AutoModelForCausalLM
-
-
 def load_processor(folder: Path) -> Any | None:
     """The processor that turns images and text into the model's inputs; None where the folder holds none.
 
@@ -146,19 +128,20 @@ def outline(folder: Path) -> Layout:
 
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        with torch.device("meta"):
-            return layout_of(auto_class(config).from_config(config, trust_remote_code=False))
+        return layout_of(blank_model(config, ()))
     except (ValueError, OSError, KeyError, TypeError, AttributeError, StrictDataclassError) as error:
         raise ModelError(f"The config in {folder} is not understood: {error}") from error
 
 
 def build(folder: Path, tensors: Mapping[str, Tensor], *, device: str = "cpu", dtype: str = "auto") -> tuple[Any, Any]:
-    """A model made of the config and tokenizer in `folder` and of the given weights.
+    """A model made of the config and tokenizer in `folder` and of the given weights; an encoder of images has none.
+
+    An encoder becomes the class that its config names, a decoder the one that writes.
 
     Raises:
         ModelError: The weights do not fit the config one to one, or one is not finite.
     """
-    from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+    from transformers import AutoConfig, GenerationConfig
 
     target = _device(device)
     broken = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
@@ -166,15 +149,15 @@ def build(folder: Path, tensors: Mapping[str, Tensor], *, device: str = "cpu", d
         raise ModelError(f"{len(broken)} tensors hold NaN or infinite numbers, for example {broken[0]}")
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        with torch.device("meta"):  # the auto class takes no weights from memory; its choice of class does
-            model_class = type(auto_class(config).from_config(config, trust_remote_code=False))
+        tokenizer = load_tokenizer(folder, config)
+        model_class = type(blank_model(config, tensors))  # the auto class takes no weights from memory
         model, found = model_class.from_pretrained(
             None,
             config=config,
             state_dict=dict(tensors),
             dtype=_dtype(dtype, tensors),
             output_loading_info=True,
+            **parts_of(model_class, tensors),
         )
     except (ValueError, OSError, KeyError, RuntimeError, TypeError, AttributeError, StrictDataclassError) as error:
         raise ModelError(f"The model in {folder} cannot be built: {error}") from error
@@ -182,6 +165,15 @@ def build(folder: Path, tensors: Mapping[str, Tensor], *, device: str = "cpu", d
     if (folder / "generation_config.json").is_file():  # the end tokens of a chat model often stand only there
         model.generation_config = GenerationConfig.from_pretrained(folder)
     return model.to(target).eval().requires_grad_(False), tokenizer
+
+
+def load_tokenizer(folder: Path, config: Any) -> Any | None:
+    """The tokenizer in `folder`; None for an encoder without one, which reads images alone."""
+    from transformers import AutoTokenizer
+
+    if is_encoder(config) and not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        return None
+    return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
 
 
 def _device(name: str) -> torch.device:

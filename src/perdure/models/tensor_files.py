@@ -21,6 +21,7 @@ from perdure.errors import ModelError
 
 # In the order in which the library lays tensors out: the widest dtype first, by name within a dtype.
 _LAID_OUT = {
+    torch.int64: "I64",
     torch.float64: "F64",
     torch.float32: "F32",
     torch.bfloat16: "BF16",

@@ -1,0 +1,157 @@
+"""Texts and images of a concept set, read one at a time; each with its place and a digest of its content.
+
+Shape suffixes: N rows, H and W of an image, C channels.
+"""
+
+import hashlib
+import importlib.util
+import io
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from perdure.content import digest_bytes, digest_json
+from perdure.errors import RequestError
+from perdure.requests.problems import Place, Problem
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Side = Literal["image", "text"]
+"""What an item is."""
+TEXT_LIMIT = 200_000
+
+
+@dataclass(frozen=True, eq=False)
+class Items(Sequence[Any]):
+    """Texts or images: a text, an image of Pillow in RGB, or uint8 [H, W, C] or [H, W], opened when asked for.
+
+    Attributes:
+        handles: What is opened: a text, a path, the bytes of a picture file, a row of an array.
+        places: Where each stands, for people.
+        digests: The identity of each item's content: of a picture its pixels, whatever its file format.
+        opened: Makes the item of a handle.
+    """
+
+    handles: tuple[Any, ...]
+    places: tuple[str, ...]
+    digests: tuple[str, ...]
+    opened: Callable[[Any], Any]
+
+    def __len__(self) -> int:
+        return len(self.handles)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self.opened(handle) for handle in self.handles[index]]
+        return self.opened(self.handles[index])
+
+    def select(self, rows: Iterable[int]) -> "Items":
+        """These rows, in this order."""
+        chosen = [int(row) for row in rows]
+        parts = (tuple(column[row] for row in chosen) for column in (self.handles, self.places, self.digests))
+        return Items(*parts, self.opened)
+
+    @property
+    def digest(self) -> str:
+        """The identity of all items in their order."""
+        return digest_json(self.digests)
+
+
+@dataclass(frozen=True)
+class Found:
+    """An item as a reader found it.
+
+    Attributes:
+        place: Where it stands.
+        handle: What `Items` opens.
+        label: The name of its class; empty where there are no labels.
+        digest: The identity of its content.
+        weight: How often it occurs.
+    """
+
+    place: Place
+    handle: Any
+    label: str = ""
+    digest: str = ""
+    weight: float = 1.0
+
+
+def items_of(found: Sequence[Found], opened: Callable[[Any], Any]) -> Items:
+    """The items of what was found."""
+    columns = (tuple(row.handle for row in found), tuple(str(row.place) for row in found))
+    return Items(*columns, tuple(row.digest for row in found), opened)
+
+
+def text_fault(text: object) -> str:
+    """Why something cannot be a text of a concept set; empty when it can."""
+    if not isinstance(text, str):
+        return "must be a text"
+    if not text.strip():
+        return "is blank"
+    if len(text) > TEXT_LIMIT:
+        return f"has {len(text)} characters; at most {TEXT_LIMIT} are allowed"
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        return "holds half of a surrogate pair, which is no character"
+    return ""
+
+
+def as_text(handle: str) -> str:
+    """The text that a handle is."""
+    return handle
+
+
+def text_digest(text: str) -> str:
+    """The identity of a text."""
+    return digest_bytes(text.encode())
+
+
+def as_array(handle: np.ndarray) -> np.ndarray:
+    """The row of an array that a handle is, [H, W, C] or [H, W]."""
+    return handle
+
+
+def array_digest(pixels: np.ndarray) -> str:
+    """The identity of an image in an array: its shape and its bytes."""
+    found = hashlib.sha256(f"{list(pixels.shape)}\n".encode())
+    found.update(np.ascontiguousarray(pixels).data)
+    return found.hexdigest()
+
+
+def open_picture(handle: Path | bytes) -> "Image.Image":
+    """The picture in a file, or in the bytes of one: RGB, turned upright as its camera noted.
+
+    Raises:
+        RequestError: It cannot be read any more.
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    named = "a picture" if isinstance(handle, bytes) else str(handle)
+    try:
+        with Image.open(io.BytesIO(handle) if isinstance(handle, bytes) else handle) as picture:
+            return ImageOps.exif_transpose(picture).convert("RGB")
+    except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise RequestError(f"{named} cannot be read as a picture: {error}") from error
+
+
+def checked_picture(row: Found) -> tuple[Found | None, Problem | None]:
+    """A picture with the digest of its pixels, decoded once to the end; or why it cannot be read."""
+    try:
+        picture = open_picture(row.handle)
+    except RequestError as error:
+        return None, Problem(row.place, f"cannot be read as a picture ({error.__cause__})")
+    digest = digest_bytes(f"{picture.size}\n".encode() + picture.tobytes())
+    return Found(row.place, row.handle, row.label, digest, row.weight), None
+
+
+def require_pillow() -> None:
+    """Check that images can be read.
+
+    Raises:
+        RequestError: Pillow is not installed.
+    """
+    if importlib.util.find_spec("PIL") is None:
+        raise RequestError("images need Pillow; install it with: pip install 'perdure[images]'")
