@@ -115,7 +115,8 @@ def _differences(name: str, usual: Any, value: Any) -> list[str]:
         return []
     if isinstance(value, dict):
         return [word for inner in value for word in _differences(f"{name}.{inner}", usual[inner], value[inner])]
-    return ["--set", f"{name}={value if isinstance(value, str) else json.dumps(value)}"]
+    written = value if isinstance(value, str) else f"{value:g}" if isinstance(value, float) else json.dumps(value)
+    return ["--set", f"{name}={written}"]
 
 
 def _say_advice(advice: "Advice") -> None:
