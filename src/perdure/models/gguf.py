@@ -1,25 +1,25 @@
 """GGUF files, de-quantised into an ordinary model folder."""
 
-import tempfile
 from pathlib import Path
 
 import torch
 
 from perdure.content import digest_file
 from perdure.errors import ModelError
-from perdure.models.catalogue import model_cache
+from perdure.models.catalogue import model_cache, placed
 
 
 def converted(file: Path) -> Path:
     """The model folder made from a GGUF file; converted on the first call, found by content after that."""
     folder = model_cache() / f"gguf-{digest_file(file)[:16]}"
     if not (folder / "config.json").is_file():
-        convert(file, folder)
+        with placed(folder) as target:
+            convert(file, target)
     return folder
 
 
 def convert(file: Path, folder: Path) -> None:
-    """Write the model and the tokenizer of a GGUF file as float32 safetensors into `folder`.
+    """Write the model and the tokenizer of a GGUF file as float32 safetensors into the new `folder`.
 
     Raises:
         ModelError: transformers does not know the file's architecture, or the file is damaged.
@@ -40,10 +40,5 @@ def convert(file: Path, folder: Path) -> None:
     if getattr(model.config, "quantization_config", None) is not None:
         del model.config.quantization_config
     model.is_quantized, model.hf_quantizer = False, None
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".converting-") as scratch:
-        whole = Path(scratch) / folder.name
-        model.save_pretrained(whole)
-        tokenizer.save_pretrained(whole)
-        if not folder.exists():  # another process may have been quicker
-            whole.rename(folder)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
