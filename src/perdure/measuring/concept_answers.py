@@ -15,7 +15,7 @@ from perdure.measuring.concept_features import BATCH, Half, Reading
 from perdure.measuring.concept_measures import build_concepts
 from perdure.measuring.concept_probes import STRENGTHS, Labels, knn, linear_probe, split_off, zero_shot
 from perdure.measuring.concepts import ConceptAnswers, ConceptMeasures, SetAnswers
-from perdure.models.encoders import Encoder, Side
+from perdure.models.encoders import Encoder
 from perdure.progress import Progress, silent
 from perdure.requests.concepts import Labelled, Probe
 
@@ -87,7 +87,7 @@ def probe_encoder(
 
 
 def chosen_items(labelled: Labelled, limit: int, seed: int) -> Labels:
-    """The places of at most `limit` items, each class in proportion and with one item at least."""
+    """The places of about `limit` items at most, each class in proportion; a class of a single item is left out."""
     if len(labelled) <= limit:
         return np.arange(len(labelled))
     return split_off(labelled.labels_N, limit / len(labelled), seed)[1]

@@ -103,18 +103,16 @@ class Reading:
     def _write_pooled(self, side: Side, items: Sequence[Any], path: Path | None) -> Half:
         reading = self._reading(side, items, ())
         first = next(reading)
-        size = (len(items), first[1].pooled_BD.shape[1])
+        batches, size = chain([first], reading), (len(items), first[1].pooled_BD.shape[1])
         if path is None:
-            return _filled(np.empty(size, np.float16), chain([first], reading))
+            return _filled(np.empty(size, np.float16), batches)
         with atomic_path(path) as scratch:
             kept = np.lib.format.open_memmap(scratch, mode="w+", dtype=np.float16, shape=size)
-            _filled(kept, chain([first], reading))
+            _filled(kept, batches)
             kept.flush()
         return kept
 
-    def _reading(
-        self, side: Side, items: Sequence[Any], stages: Sequence[str]
-    ) -> Iterator[tuple[tuple[int, ...], SeenEncoder]]:
+    def _reading(self, side: Side, items: Sequence[Any], stages: Sequence[str]) -> Iterator[_Batch]:
         """The numbers of the items of each batch, texts of like length together, and what was seen of them.
 
         The next batch is prepared while the encoder reads one.
@@ -164,12 +162,9 @@ def spaced(names: Sequence[str], count: int = STAGES) -> list[str]:
     return [names[round((place + 1) * len(names) / count) - 1] for place in range(count)]
 
 
-def _filled(
-    kept: Half, numbers: Sequence[int], first: SeenEncoder, rest: Iterator[tuple[tuple[int, ...], SeenEncoder]]
-) -> Half:
-    kept[list(numbers)] = _half(first.pooled_BD)
-    for numbers_of_batch, seen in rest:
-        kept[list(numbers_of_batch)] = _half(seen.pooled_BD)
+def _filled(kept: Half, batches: Iterable[_Batch]) -> Half:
+    for numbers, seen in batches:
+        kept[list(numbers)] = _half(seen.pooled_BD)
     return kept
 
 
