@@ -6,6 +6,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from perdure.deltas import Change, Delta, LowRank
+from perdure.governance.canary import CanaryPlan
 from perdure.models.checkpoint import Checkpoint
 from perdure.workspace import lock
 from perdure.workspace.archive import Archive
@@ -99,6 +101,31 @@ def archive(shop):
         yield opened
 
 
+def fill(folder: Path) -> None:
+    """A row in every governed table: mori requests and operates, kato approves, sato is the admin."""
+    with Archive.open(folder) as archive:
+        v0, v1, v2 = archive.versions()
+        archive.put_policy("[edits]", "another policy", actor="sato")
+        archive.grant("sato", "admin", actor="sato")
+        for member, role in (("mori", "requester"), ("mori", "operator"), ("kato", "approver")):
+            archive.grant(member, role, actor="sato")
+        archive.comment(v2, "Why so many?", actor="kato")
+        archive.start_canary(v1, "production", CanaryPlan(), actor="mori", policy=POLICY)
+        archive.step_canary("production", 0.2, actor="mori")
+        archive.end_canary("production", "fall back", actor="mori", reason="slow")
+        day = timedelta(days=1)
+        broken = archive.break_glass(v2, "staging", actor="mori", reason="outage", expires=day, policy=POLICY)
+        archive.review(broken.sequence, actor="kato", comment="seen")
+        archive.promote(v0, "staging", actor="mori", policy=POLICY, expected=v2)
+
+
+@pytest.fixture
+def full_shop(shop) -> Path:
+    """The template with a row in every governed table, and members."""
+    fill(shop)
+    return shop
+
+
 @pytest.fixture
 def in_child() -> Callable[..., int]:
     """Run a function in a forked child; its exit code, negative for the signal that ended it."""
@@ -131,6 +158,7 @@ def tiny():
         low_rank=low_rank_delta,
         dense=dense_delta,
         build=build,
+        fill=fill,
         policy=POLICY,
         down=DOWN,
     )

@@ -9,6 +9,7 @@ import tiny
 from perdure.errors import RefusedError, RequestError, SettingError, TuneError
 from perdure.requests.tasks import Task
 from perdure.tuning.regularizers.distillation import Distillation
+from perdure.tuning.top_k import top_k
 from perdure.workspace import Workspace
 from perdure.workspace.tuning import carry_out_tuning, kept_tests
 from tuning_tasks import FIRST, UPPER, task
@@ -89,7 +90,7 @@ def test_targets_of_the_reference_are_read_once(shop, monkeypatch):
     files = sorted(path.name for path in (shop.folder / "tuning" / "targets").iterdir())
     assert len(files) == 2
     read = []
-    monkeypatch.setattr("perdure.tuning.top_k.read_all", lambda *args, **more: read.append(args) or iter(()))
+    monkeypatch.setattr("perdure.tuning.top_k.top_k", lambda *args: read.append(args) or top_k(*args))
     shop.tune(UPPER, {**settings, "learning_rate": 5e-3}, on="v0", actor="kato")
     assert not read
 

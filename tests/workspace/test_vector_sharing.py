@@ -24,9 +24,10 @@ from perdure.errors import (
 from perdure.measuring import skill_comparison
 from perdure.models import layout_of
 from perdure.requests.functions import Function, Pair
+from perdure.signing import read_key
 from perdure.vectors import VectorConfig, function_vector, strongest
 from perdure.vectors.sharing import describe, read_vector, write_vector
-from perdure.workspace import sharing
+from perdure.workspace import sharing, signers
 
 CONFIG = VectorConfig(**sample.QUICK)
 ACTOR = {"actor": "sato"}
@@ -64,10 +65,10 @@ def edited(shop):
 
 
 def test_a_vector_goes_from_one_workspace_to_another_bit_for_bit(tiny_shop, file, elsewhere):
-    assert sharing.own_fingerprint(tiny_shop) not in sharing.trusted_signers(elsewhere)
+    assert signers.own_fingerprint(tiny_shop) not in signers.trusted_signers(elsewhere)
     with pytest.raises(RefusedError, match="not among the 0 trusted"):
         sharing.import_vector(elsewhere, file, actor="mori")
-    sharing.trust(elsewhere, sharing.own_fingerprint(tiny_shop), actor="mori")
+    signers.trust(elsewhere, signers.own_fingerprint(tiny_shop), actor="mori")
     found = sharing.import_vector(elsewhere, file, actor="mori")
     assert found.versions == ("v0",)
     model, _ = tiny_shop.load("v0")
@@ -92,7 +93,7 @@ def test_no_training_data_and_no_private_key_is_in_the_file(tiny_shop, file):
     assert sample.SECRET.encode() not in data
     key = (tiny_shop.folder / "keys/signing.pem").read_bytes()
     assert b"PRIVATE" in key
-    raw = sharing.read_key(tiny_shop.folder / "keys/signing.pem").private_bytes_raw()
+    raw = read_key(tiny_shop.folder / "keys/signing.pem").private_bytes_raw()
     for secret in (b"PRIVATE", key.splitlines()[1], raw, raw.hex().encode()):
         assert secret not in data
 
@@ -123,35 +124,35 @@ def test_the_key_is_private_made_once_and_stays_at_home(tiny_shop, file, tmp_pat
         assert found.is_dir() or before.splitlines()[1] not in found.read_bytes()
     path.chmod(0o644)
     with pytest.raises(ModelError, match="chmod 600"):
-        sharing.own_fingerprint(tiny_shop)
+        signers.own_fingerprint(tiny_shop)
 
 
 def test_before_the_first_export_there_is_no_key(tiny_shop):
     with pytest.raises(WorkspaceError, match="no signing key yet"):
-        sharing.own_fingerprint(tiny_shop)
-    assert sharing.trusted_signers(tiny_shop) == frozenset()
+        signers.own_fingerprint(tiny_shop)
+    assert signers.trusted_signers(tiny_shop) == frozenset()
 
 
 def test_trust_can_be_given_once_and_withdrawn(tiny_shop):
     finger = "ab" * 32
-    sharing.trust(tiny_shop, f"{finger[:32].upper()} {finger[32:]}", **ACTOR)
-    sharing.trust(tiny_shop, finger, **ACTOR)
-    assert sharing.trusted_signers(tiny_shop) == {finger}
-    sharing.trust(tiny_shop, finger, withdraw=True, **ACTOR)
-    assert sharing.trusted_signers(tiny_shop) == frozenset()
+    signers.trust(tiny_shop, f"{finger[:32].upper()} {finger[32:]}", **ACTOR)
+    signers.trust(tiny_shop, finger, **ACTOR)
+    assert signers.trusted_signers(tiny_shop) == {finger}
+    signers.trust(tiny_shop, finger, withdraw=True, **ACTOR)
+    assert signers.trusted_signers(tiny_shop) == frozenset()
     assert [action for action, _ in actions(tiny_shop)][-2:] == ["trust signer", "distrust signer"]
     with pytest.raises(UnknownNameError, match="trusted signer"):
-        sharing.trust(tiny_shop, finger, withdraw=True, **ACTOR)
+        signers.trust(tiny_shop, finger, withdraw=True, **ACTOR)
     with pytest.raises(SettingError, match="64 hexadecimal"):
-        sharing.trust(tiny_shop, finger[:16], **ACTOR)
+        signers.trust(tiny_shop, finger[:16], **ACTOR)
 
 
 def test_who_is_trusted_is_not_read_from_a_changed_ledger(tiny_shop, monkeypatch):
-    sharing.trust(tiny_shop, "ab" * 32, **ACTOR)
+    signers.trust(tiny_shop, "ab" * 32, **ACTOR)
     forged = [replace(entry, details={"fingerprint": "cd" * 32}) for entry in tiny_shop.archive.log()]
     monkeypatch.setattr(tiny_shop.archive, "log", lambda: forged)
     with pytest.raises(IntegrityError, match="who is trusted is not known"):
-        sharing.trusted_signers(tiny_shop)
+        signers.trusted_signers(tiny_shop)
 
 
 def test_a_vector_is_recognised_by_the_version_it_is_of(tiny_shop, tmp_path):
@@ -165,14 +166,14 @@ def test_a_vector_is_recognised_by_the_version_it_is_of(tiny_shop, tmp_path):
 
 def test_a_vector_of_other_weights_comes_in_only_if_asked_for(tiny_shop, file, elsewhere, tmp_path):
     other = Workspace.init(tmp_path / "other", tiny.llama(seed=3), tokenizer=tiny.tokenizer(), **ACTOR)
-    sharing.trust(other, sharing.own_fingerprint(tiny_shop), **ACTOR)
+    signers.trust(other, signers.own_fingerprint(tiny_shop), **ACTOR)
     with pytest.raises(ModelError, match="same architecture with other weights"):
         sharing.import_vector(other, file, **ACTOR)
     assert sharing.shared_vectors(other) == []
     assert sharing.import_vector(other, file, other_weights=True, **ACTOR).versions == ()
     assert other.archive.log()[-1].details["other_weights"] is True
     deep = Workspace.init(tmp_path / "deep", tiny.llama(num_hidden_layers=5), tokenizer=tiny.tokenizer(), **ACTOR)
-    sharing.trust(deep, sharing.own_fingerprint(tiny_shop), **ACTOR)
+    signers.trust(deep, signers.own_fingerprint(tiny_shop), **ACTOR)
     with pytest.raises(ModelError, match="another architecture"):
         sharing.import_vector(deep, file, other_weights=True, **ACTOR)
 
@@ -183,7 +184,7 @@ def test_a_hostile_name_becomes_no_path(tiny_shop, file, tmp_path, name):
     shared = read_vector(file)
     about = shared.header.model_dump(exclude={"norm", "key", "signature"}) | {"name": name}
     write_vector(
-        hostile, describe(shared.vector_D, **about).signed(sharing.read_key(tiny_shop.folder / "keys/signing.pem"))
+        hostile, describe(shared.vector_D, **about).signed(read_key(tiny_shop.folder / "keys/signing.pem"))
     )
     before = set(tmp_path.rglob("*"))
     found = sharing.import_vector(tiny_shop, hostile, **ACTOR)

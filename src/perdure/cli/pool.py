@@ -90,8 +90,8 @@ def rollback(
 
     Example: perdure pool rollback g1
     """
+    from perdure.workspace.opened import current_user
     from perdure.workspace.pool_changes import rollback_group
-    from perdure.workspace.workspace import current_user
 
     with opened(workspace, quiet=json, device=device) as shop:
         made = rollback_group(shop, name, on=on, actor=actor or current_user())
@@ -112,8 +112,8 @@ def part(
 
     Example: perdure pool part warranty
     """
+    from perdure.workspace.opened import current_user
     from perdure.workspace.pool_changes import part_task
-    from perdure.workspace.workspace import current_user
 
     with opened(workspace, quiet=json, device=device) as shop:
         made = part_task(shop, task, on=on, actor=actor or current_user())

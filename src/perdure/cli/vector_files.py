@@ -48,8 +48,8 @@ def export_file(
     """
     from perdure.cli.change import parse_settings
     from perdure.measuring.skill_comparison import functions_named, vector_config
+    from perdure.workspace.opened import current_user
     from perdure.workspace.sharing import export_vector
-    from perdure.workspace.workspace import current_user
 
     config = vector_config(parse_settings(settings or []))
     [asked] = functions_named([function])
@@ -79,8 +79,8 @@ def import_file(
 
     Example: perdure vectors import past.vector.safetensors
     """
+    from perdure.workspace.opened import current_user
     from perdure.workspace.sharing import import_vector
-    from perdure.workspace.workspace import current_user
 
     with opened(workspace, quiet=True) as shop:
         found = import_vector(shop, file, actor=actor or current_user(), other_weights=other_weights)
@@ -103,10 +103,10 @@ def trust(
 
     Example: perdure vectors trust 7d1f0c6a9b3e54827d1f0c6a9b3e54827d1f0c6a9b3e54827d1f0c6a9b3e5482
     """
-    from perdure.vectors.signing import short
-    from perdure.workspace.sharing import trust as decide
-    from perdure.workspace.sharing import trusted_signers
-    from perdure.workspace.workspace import current_user
+    from perdure.signing import short
+    from perdure.workspace.opened import current_user
+    from perdure.workspace.signers import trust as decide
+    from perdure.workspace.signers import trusted_signers
 
     with opened(workspace, quiet=True) as shop:
         found = decide(shop, fingerprint, actor=actor or current_user(), withdraw=withdraw)
@@ -124,8 +124,8 @@ def key(workspace: Folder = Path(), json: AsJson = False) -> None:
 
     Example: perdure vectors key
     """
-    from perdure.vectors.signing import short
-    from perdure.workspace.sharing import own_fingerprint
+    from perdure.signing import short
+    from perdure.workspace.signers import own_fingerprint
 
     with opened(workspace, quiet=True) as shop:
         found = own_fingerprint(shop)

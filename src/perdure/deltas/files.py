@@ -52,6 +52,20 @@ def load_delta(path: Path) -> Delta:
         raise IntegrityError(f"{path} is a damaged delta: {error}") from error
 
 
+def load_notes(path: Path) -> dict[str, Any]:
+    """The notes of a delta written by `save_delta`; no tensor is read.
+
+    Raises:
+        IntegrityError: The file is missing, cut off, or not a delta.
+    """
+    try:
+        with safe_open(path, framework="pt") as stream:
+            notes: dict[str, Any] = json.loads((stream.metadata() or {})[_KEY])["notes"]
+            return notes
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise IntegrityError(f"{path} is not a readable delta: {error}") from error
+
+
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from perdure.content import digest_json
 from perdure.errors import SettingError
+from perdure.governance.approval import ApprovalRules
 
 
 class _Section(BaseModel):
@@ -67,11 +68,16 @@ class Policy(_Section):
     weights: WeightLimits
     tasks: TaskLimits | None = None
     concepts: ConceptLimits | None = None
+    approval: ApprovalRules | None = None
 
     @property
     def digest(self) -> str:
         """The hash that an approval names."""
         return digest_json(self.model_dump(exclude_none=True))
+
+    def approvers(self, alias: str) -> int:
+        """How many different people must approve before a version stands behind an alias."""
+        return (self.approval or ApprovalRules()).for_alias(alias)
 
 
 def default_policy_text() -> str:

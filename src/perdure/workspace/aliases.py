@@ -6,7 +6,7 @@ import sqlite3
 from perdure.errors import SettingError, WorkspaceError
 from perdure.workspace.decisions import last_decision
 from perdure.workspace.ledger import append_row, governed_rows, rows_about
-from perdure.workspace.records import AliasMove
+from perdure.workspace.releases import AliasMove
 
 PRODUCTION = "production"
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
@@ -48,7 +48,7 @@ def held_before(history: list[AliasMove]) -> list[str]:
     """
     stack: list[str] = []
     for move in history:
-        if move.kind == "promote":
+        if move.kind != "rollback":
             stack.append(move.version)
             continue
         while stack and stack[-1] != move.version:
@@ -65,7 +65,9 @@ def rollback_target(connection: sqlite3.Connection, alias: str) -> str:
     history = moves(connection, alias)
     if not history:
         raise WorkspaceError(f"no version was ever promoted to {alias!r}, so there is nothing to go back to")
-    for version in reversed(held_before(history)):
+    # What broke the glass is gone back to only if it was promoted in the ordinary way as well.
+    promoted = {move.version for move in history if move.kind == "promote"}
+    for version in reversed([held for held in held_before(history) if held in promoted]):
         decision = last_decision(connection, version)
         if decision is None or decision["decision"] != "rejected":
             return version

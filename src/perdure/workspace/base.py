@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from perdure.errors import IntegrityError, PerdureError, WorkspaceError
-from perdure.workspace import decisions, ledger, verify
+from perdure.workspace import decisions, ledger, people, verify
 from perdure.workspace.database import Database, DiskError, DiskFullError, translated
 from perdure.workspace.lock import WriterLock, drop_ballast, keep_ballast
 from perdure.workspace.objects import ObjectStore
@@ -52,7 +52,7 @@ class Base:
             try:
                 with translated(doing):
                     if action != "create":
-                        self._checked()
+                        people.check_permitted(self._checked(), action, actor)
                     yield
             except DiskError as error:
                 self._note_fault(action, actor, error)

@@ -14,81 +14,11 @@ from pathlib import Path
 
 from perdure.errors import IntegrityError, RefusedError, WorkspaceError
 from perdure.workspace.failpoints import Point, reach
+from perdure.workspace.schema import SCHEMA, STATEMENTS, TABLES
 
-SCHEMA = 1
 FILE_NAME = "perdure.sqlite"
 _APPLICATION = 0x70657264  # "perd"
 _BUSY_S = 10.0
-
-_TABLES = {
-    "ledger": """CREATE TABLE ledger (
-        sequence INTEGER PRIMARY KEY, previous TEXT NOT NULL, time TEXT NOT NULL, actor TEXT NOT NULL,
-        action TEXT NOT NULL, details TEXT NOT NULL, hash TEXT NOT NULL UNIQUE)""",
-    "ledger_actions": "CREATE INDEX ledger_actions ON ledger (action)",
-    "versions": """CREATE TABLE versions (
-        sequence INTEGER PRIMARY KEY REFERENCES ledger (sequence), number INTEGER NOT NULL UNIQUE,
-        id TEXT NOT NULL UNIQUE, parent TEXT REFERENCES versions (id), requester TEXT NOT NULL)""",
-    "reports": """CREATE TABLE reports (
-        sequence INTEGER PRIMARY KEY REFERENCES ledger (sequence),
-        version TEXT NOT NULL REFERENCES versions (id), digest TEXT NOT NULL)""",
-    "approvals": """CREATE TABLE approvals (
-        sequence INTEGER PRIMARY KEY REFERENCES ledger (sequence),
-        version TEXT NOT NULL REFERENCES versions (id),
-        decision TEXT NOT NULL CHECK (decision IN ('approved', 'rejected')),
-        report TEXT, policy TEXT, approver TEXT NOT NULL, comment TEXT NOT NULL)""",
-    "alias_moves": """CREATE TABLE alias_moves (
-        sequence INTEGER PRIMARY KEY REFERENCES ledger (sequence), alias TEXT NOT NULL,
-        version TEXT NOT NULL REFERENCES versions (id), previous TEXT REFERENCES versions (id),
-        kind TEXT NOT NULL CHECK (kind IN ('promote', 'rollback')), policy TEXT)""",
-    "objects": """CREATE TABLE objects (
-        hash TEXT PRIMARY KEY, kind TEXT NOT NULL, bytes INTEGER NOT NULL, digest TEXT NOT NULL,
-        reference TEXT, depth INTEGER NOT NULL, added_by INTEGER)""",
-    "packs": """CREATE TABLE packs (
-        id TEXT PRIMARY KEY, bytes INTEGER NOT NULL, header TEXT NOT NULL, added_by INTEGER NOT NULL)""",
-    "packed": """CREATE TABLE packed (
-        hash TEXT NOT NULL, pack TEXT NOT NULL REFERENCES packs (id), name TEXT NOT NULL,
-        PRIMARY KEY (pack, name))""",
-    "packed_hashes": "CREATE INDEX packed_hashes ON packed (hash)",
-    "remembered": """CREATE TABLE remembered (
-        kind TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, digest TEXT NOT NULL,
-        PRIMARY KEY (kind, key))""",
-}
-_APPEND_ONLY = ("ledger", "versions", "reports", "approvals", "alias_moves")
-
-
-def _triggers() -> dict[str, str]:
-    """The rules in the database itself: nothing is rewritten, the chain grows at its end, four eyes."""
-    rules = {}
-    for table in _APPEND_ONLY:
-        for verb in ("UPDATE", "DELETE"):
-            rules[f"{table}_no_{verb.lower()}"] = (
-                f"BEFORE {verb} ON {table} BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
-            )
-        # INSERT OR REPLACE would delete a row without firing the DELETE trigger.
-        rules[f"{table}_no_replace"] = (
-            f"BEFORE INSERT ON {table} WHEN EXISTS (SELECT 1 FROM {table} WHERE sequence = NEW.sequence) "  # noqa: S608
-            f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
-        )
-    rules["versions_no_replace_id"] = (
-        "BEFORE INSERT ON versions WHEN EXISTS "
-        "(SELECT 1 FROM versions WHERE id = NEW.id OR number = NEW.number) "
-        "BEGIN SELECT RAISE(ABORT, 'versions is append-only'); END"
-    )
-    rules["ledger_at_the_end"] = (
-        "BEFORE INSERT ON ledger WHEN NEW.previous IS NOT "
-        "COALESCE((SELECT hash FROM ledger ORDER BY sequence DESC LIMIT 1), '') "
-        "OR NEW.sequence IS NOT COALESCE((SELECT MAX(sequence) FROM ledger), 0) + 1 "
-        "BEGIN SELECT RAISE(ABORT, 'a ledger row must follow the last one'); END"
-    )
-    rules["approvals_four_eyes"] = (
-        "BEFORE INSERT ON approvals WHEN NEW.decision = 'approved' AND lower(trim(NEW.approver)) = "
-        "(SELECT lower(trim(requester)) FROM versions WHERE id = NEW.version) "
-        "BEGIN SELECT RAISE(ABORT, 'four eyes: the requester cannot approve'); END"
-    )
-    return {name: f"CREATE TRIGGER {name} {body}" for name, body in rules.items()}
-
-
-STATEMENTS = {**_TABLES, **_triggers()}
 
 
 class Database:
@@ -152,7 +82,7 @@ class Database:
         Raises:
             IntegrityError: One is missing or altered.
         """
-        problems = altered(self.connection(), _TABLES)
+        problems = altered(self.connection(), TABLES)
         if problems:
             raise IntegrityError(f"{'; '.join(problems)}. {FILE_NAME} is damaged; restore it from a backup")
 
@@ -211,8 +141,8 @@ def translated(doing: str) -> Iterator[None]:
     try:
         yield
     except sqlite3.IntegrityError as error:
-        if "four eyes" in str(error):
-            raise RefusedError(f"{doing}: {error}; somebody else must do it") from error
+        if _RULE.match(str(error)):
+            raise RefusedError(f"{doing}: {error}") from error
         raise IntegrityError(f"{doing}: the database refused a row: {error}") from error
     except sqlite3.Error as error:
         raise _database_error(doing, error) from error
@@ -224,6 +154,7 @@ def translated(doing: str) -> Iterator[None]:
         raise DiskError(f"{doing}: the disk answered with an error, nothing was changed: {error}") from error
 
 
+_RULE = re.compile("four eyes|roles|consent|canary")  # how the refusals of the schema's rules begin
 _DAMAGE = re.compile("no such|not decode|malformed|syntax error")
 _FULL = "the disk is full, nothing was changed. Free some space and repeat"
 

@@ -1,11 +1,16 @@
 """Reports, approvals and rejections: consent is given to a version, a report and a policy together."""
 
 import sqlite3
+from collections.abc import Iterable
 from typing import Any
 
 from perdure.errors import RefusedError
 from perdure.workspace.ledger import append_row, governed_rows, rows_about
-from perdure.workspace.records import APPROVED, CANDIDATE, REJECTED, Approval
+from perdure.workspace.people import same
+from perdure.workspace.records import APPROVED, CANDIDATE, REJECTED
+from perdure.workspace.releases import AliasMove
+from perdure.workspace.rulings import Approval, Consent, Rejection, Standing
+from perdure.workspace.schema import LINE
 
 
 def latest_report(connection: sqlite3.Connection, version: str) -> str | None:
@@ -33,31 +38,83 @@ def _standing(decision: dict[str, Any], report: str | None) -> str:
     return APPROVED if decision["report"] == report else CANDIDATE
 
 
+def consents(connection: sqlite3.Connection, version: str, policy: str) -> list[Consent]:
+    """Every approval of a version, oldest first, with what voids it under its latest report and this policy."""
+    report = latest_report(connection, version)
+    found: list[Consent] = []
+    for row in rows_about(connection, "approvals", "version", version):
+        if row["decision"] == "rejected":
+            why = f"{row['actor']} rejected the version on {row['time'][:10]}"
+            found = [Consent(one.approval, one.void or why) for one in found]
+        else:
+            found.append(Consent(_approval(row), _void(row, report, policy)))
+    return found
+
+
+def _approval(row: dict[str, Any]) -> Approval:
+    texts = [row[name] for name in ("version", "report", "policy", "approver", "comment", "time")]
+    return Approval(*texts, row["sequence"])
+
+
+def _void(row: dict[str, Any], report: str | None, policy: str) -> str:
+    """What differs from what was approved, in words; empty when nothing does."""
+    changed = []
+    if row["report"] != report:
+        changed.append(f"the report changed (approved over {row['report'][:8]}…, now {(report or 'none')[:8]}…)")
+    if row["policy"] != policy:
+        changed.append(f"the policy changed (approved under {row['policy'][:8]}…, now {policy[:8]}…)")
+    return " and ".join(changed)
+
+
+def rejections(connection: sqlite3.Connection, version: str) -> list[Rejection]:
+    """Every rejection of a version, oldest first."""
+    return [
+        Rejection(version, row["actor"], row["comment"], row["time"], row["sequence"])
+        for row in rows_about(connection, "approvals", "version", version)
+        if row["decision"] == "rejected"
+    ]
+
+
 def valid_approval(connection: sqlite3.Connection, version: str, policy: str) -> Approval | None:
     """The newest approval of exactly this version, its latest report and this policy, if none rejected it since."""
-    report = latest_report(connection, version)
-    for row in reversed(rows_about(connection, "approvals", "version", version)):
-        if row["decision"] == "rejected":
-            return None
-        if (row["report"], row["policy"]) == (report, policy):
-            return Approval(
-                version, row["report"], policy, row["approver"], row["comment"], row["time"], row["sequence"]
-            )
-    return None
+    return next((one.approval for one in reversed(consents(connection, version, policy)) if one.valid), None)
+
+
+def standing(connection: sqlite3.Connection, version: str, policy: str, required: int) -> Standing:
+    """Whether enough different people approve of a version, as it was measured, under this policy."""
+    found = consents(connection, version, policy)
+    given = distinct(one.approval.approver for one in found if one.valid)
+    if len(given) >= required:
+        return Standing(required, given)
+    has = f"approved by {', '.join(given)} alone" if given else "no valid approval"
+    void = "; ".join(f"{one.approval.approver}'s is void: {one.void}" for one in found if one.void)
+    needs = f"{required} different people must approve" if required > 1 else "somebody must approve"
+    return Standing(required, given, f"{has}{f' ({void})' if void else ''}; {needs}")
+
+
+def distinct(names: Iterable[str]) -> tuple[str, ...]:
+    """The names, each person once: capitals aside."""
+    found: list[str] = []
+    for name in names:
+        if not any(same(name, other) for other in found):
+            found.append(name)
+    return tuple(found)
 
 
 def check_four_eyes(connection: sqlite3.Connection, version: str, actor: str) -> None:
-    """Refuse an approver who asked for the version.
+    """Refuse an approver who asked for the version, or for one below it that nobody approved.
 
     Raises:
         RefusedError: The two names are the same, capitals aside.
     """
-    rows = governed_rows(connection, "versions", "t.id = ?", (version,))
-    if rows and rows[0]["requester"].casefold() == actor.casefold():
-        raise RefusedError(
-            f"{actor} asked for v{rows[0]['number']} and cannot approve it: four eyes are needed. "
-            "Somebody else must approve"
-        )
+    query = f"{LINE.format('?')} SELECT number, id, requester FROM line"  # noqa: S608
+    for row in connection.execute(query, (version,)).fetchall():
+        if same(str(row["requester"]), actor):
+            below = "" if row["id"] == version else ", which this version stands on and nobody approved,"
+            raise RefusedError(
+                f"{actor} asked for v{row['number']}{below} and cannot approve it: four eyes are needed. "
+                "Somebody else must approve"
+            )
 
 
 def decide(connection: sqlite3.Connection, values: dict[str, str | None], actor: str) -> None:
@@ -70,3 +127,16 @@ def decide(connection: sqlite3.Connection, values: dict[str, str | None], actor:
     """
     action = "approve" if values["decision"] == "approved" else "reject"
     append_row(connection, "approvals", {**values, "approver": actor}, action=action, actor=actor)
+
+
+def approvers_at(connection: sqlite3.Connection, move: AliasMove) -> tuple[str, ...]:
+    """Who had approved a version under the policy of a move, when an alias moved to it."""
+    counted: list[str] = []
+    for row in rows_about(connection, "approvals", "version", move.version):
+        if row["sequence"] > move.sequence:
+            break
+        if row["decision"] == "rejected":
+            counted.clear()
+        elif move.policy in (None, row["policy"]):
+            counted.append(row["approver"])
+    return distinct(counted)

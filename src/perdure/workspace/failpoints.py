@@ -29,7 +29,7 @@ class Point(IntEnum):
     TRANSACTION_BEGUN = 13
     LEDGER_APPENDED = 14
     OBJECTS_LISTED = 15
-    ROW_INSERTED = 16  # the version, report, approval or move
+    ROW_INSERTED = 16  # the governed row
     TRANSACTION_READY = 17  # everything is written, nothing committed
     TRANSACTION_COMMITTED = 18
     CREATE_MARK_REMOVED = 19
@@ -37,6 +37,8 @@ class Point(IntEnum):
     CHECKOUT_FILES_WRITTEN = 21
     CHECKOUT_WEIGHTS_WRITTEN = 22
     CHECKOUT_RENAMED = 23
+    POLICY_FILE_WRITTEN = 24  # before the policy is entered
+    MIGRATION_TABLES_MADE = 25
 
 
 def reach(point: Point) -> None:

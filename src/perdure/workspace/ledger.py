@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from perdure.content import canonical_json, digest_json
@@ -24,10 +25,20 @@ GOVERNED: Mapping[str, tuple[tuple[str, ...], frozenset[str]]] = {
     ),
     "alias_moves": (
         ("alias", "version", "previous", "kind", "policy"),
-        frozenset({"promote", "rollback"}),
+        frozenset({"promote", "rollback", "break glass"}),
+    ),
+    "policies": (("digest", "text", "origin"), frozenset({"policy"})),
+    "grants": (("member", "role", "change"), frozenset({"grant", "withdraw"})),
+    "comments": (("version", "text"), frozenset({"comment"})),
+    "breaks": (("version", "alias", "reason", "expires"), frozenset({"emergency"})),
+    "reviews": (("broken", "comment"), frozenset({"review"})),
+    "canaries": (
+        ("canary", "alias", "event", "stable", "candidate", "weight", "plan", "reason"),
+        frozenset({"canary"}),
     ),
 }
-RESERVED = frozenset(action for _, actions in GOVERNED.values() for action in actions)
+MIGRATE = "migrate"
+RESERVED = frozenset(action for _, actions in GOVERNED.values() for action in actions) | {MIGRATE}
 _JOINED = (
     "SELECT t.*, l.sequence AS entry, l.time, l.actor, l.action, l.details, l.previous AS entry_previous, "
     "l.hash AS entry_hash FROM {table} t LEFT JOIN ledger l ON l.sequence = t.sequence "
@@ -135,7 +146,11 @@ def append_row(
 def rows_about(connection: sqlite3.Connection, table: str, column: str, value: str) -> list[dict[str, Any]]:
     """The rows of a governed table about one version or alias, checked as by `governed_rows`."""
     # Asked of the ledger as well: a row whose own column was damaged must not just drop out.
-    where = f"t.{column} = ? OR json_extract(l.details, '$.{column}') = ?"
+    told = ", ".join(map(repr, sorted(GOVERNED[table][1])))
+    where = (
+        f"t.sequence IN (SELECT sequence FROM {table} WHERE {column} = ? UNION ALL "  # noqa: S608
+        f"SELECT sequence FROM ledger WHERE action IN ({told}) AND json_extract(details, '$.{column}') = ?)"
+    )
     return governed_rows(connection, table, where, (value, value))
 
 
@@ -172,6 +187,12 @@ def check_complete(connection: sqlite3.Connection) -> None:
 
 def disagreement(table: str, row: Mapping[str, Any]) -> str | None:
     """How a governed row differs from its ledger row, in words; None when it does not."""
+    return _disagreement(table, tuple(row.items()))
+
+
+@lru_cache(maxsize=1 << 16)  # rows are read again and again, and the same bits are either right or wrong
+def _disagreement(table: str, items: tuple[tuple[str, Any], ...]) -> str | None:
+    row = dict(items)
     where = f"row {row['sequence']} of {table}"
     if row["entry"] is None:
         return f"{where} is unknown to the ledger"
@@ -231,10 +252,11 @@ def check_chain(connection: sqlite3.Connection, head: str | None = None) -> list
     return problems
 
 
-def check_governed(connection: sqlite3.Connection) -> list[str]:
+def check_governed(connection: sqlite3.Connection, tables: Iterable[str] = tuple(GOVERNED)) -> list[str]:
     """Where the ledger and the tables beside it disagree, in both directions, in plain words."""
     problems = []
-    for table, (_, actions) in GOVERNED.items():
+    for table in tables:
+        _, actions = GOVERNED[table]
         joined = connection.execute(_JOINED.format(table=table, where="1"))
         found = [disagreement(table, dict(row)) for row in joined]
         problems += [f"ledger: {problem}" for problem in found if problem]

@@ -1,4 +1,4 @@
-"""What the archive hands out: versions, approvals, alias moves and reports about storage."""
+"""What the archive hands out: versions and reports about storage."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -44,54 +44,6 @@ class Version:
             IntegrityError: The manifest is missing or damaged.
         """
         return self.read_manifest()
-
-
-@dataclass(frozen=True)
-class Approval:
-    """A valid consent to one version, given for one report under one policy.
-
-    Attributes:
-        version: The version's id.
-        report: The digest of the report that was seen.
-        policy: The digest of the policy that it was judged by.
-        approver: Who approved; never the requester.
-        comment: Their words.
-        time: UTC, ISO 8601.
-        sequence: The ledger row.
-    """
-
-    version: str
-    report: str
-    policy: str
-    approver: str
-    comment: str
-    time: str
-    sequence: int
-
-
-@dataclass(frozen=True)
-class AliasMove:
-    """One step of an alias.
-
-    Attributes:
-        alias: Its name.
-        version: The id of the version that it then held.
-        previous: The id that it held before, if any.
-        kind: "promote" or "rollback".
-        actor: Who moved it.
-        policy: The digest of the policy in force, if one was named.
-        time: UTC, ISO 8601.
-        sequence: The ledger row.
-    """
-
-    alias: str
-    version: str
-    previous: str | None
-    kind: str
-    actor: str
-    policy: str | None
-    time: str
-    sequence: int
 
 
 @dataclass(frozen=True)

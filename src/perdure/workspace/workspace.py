@@ -1,25 +1,19 @@
 """The workspace: one folder in which a model is edited, measured, decided on, released and rolled back."""
 
-import getpass
-import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from perdure.content import write_atomic
 from perdure.editing.corruption import TracedFact
 from perdure.editing.tracing import TraceConfig
-from perdure.errors import RefusedError, WorkspaceError
-from perdure.governance import Policy, default_policy_text, judge, read_policy
+from perdure.errors import RefusedError
+from perdure.governance import default_policy_text
 from perdure.measuring import Report
 from perdure.measuring.sequences import in_force
 from perdure.measuring.skill_comparison import built_in_functions
 from perdure.measuring.skills import SkillMeasures
 from perdure.measuring.traced import TraceMeasures
-from perdure.models import Layout, build, load_processor
-from perdure.models.loading import outline
 from perdure.progress import Progress, silent
 from perdure.requests import Fact, FactFile, check_facts, read_facts
 from perdure.requests.functions import Function
@@ -28,29 +22,27 @@ from perdure.tuning.defaults import usual_settings
 from perdure.vectors import VectorConfig
 from perdure.workspace.archive import Archive
 from perdure.workspace.bases import base_checkpoint
+from perdure.workspace.deciding import POLICY_FILE
 from perdure.workspace.edits import carry_out
 from perdure.workspace.layer_choice import AskedLayers, choose
 from perdure.workspace.measurements import measure_version
+from perdure.workspace.opened import current_user
 from perdure.workspace.pooling import tune_in_pool
-from perdure.workspace.pools import Answering, answering, refuse_pool, weights_of
+from perdure.workspace.pools import refuse_pool
 from perdure.workspace.rebuilding import rebuild
 from perdure.workspace.records import Version
 from perdure.workspace.recovering import Way, recover
 from perdure.workspace.removing import RemovalPlan, plan_removal
+from perdure.workspace.running import Running
 from perdure.workspace.runs import EditPlan, Settings, plan_edit
+from perdure.workspace.serving import Serving
 from perdure.workspace.skills import compare_versions
+from perdure.workspace.teachings import Found, Lineage
 from perdure.workspace.tracing import ensure_trace, read_traced, trace_base
 from perdure.workspace.tuning import TuningPlan, plan_tuning, tune_all
 
-_POLICY = "policy.toml"
 
-
-def current_user() -> str:
-    """Who acts when nobody is named: `$PERDURE_USER`, else the login name."""
-    return os.environ.get("PERDURE_USER") or getpass.getuser()
-
-
-class Workspace:
+class Workspace(Running, Serving):
     """A folder that remembers versions of one model.
 
     Attributes:
@@ -59,13 +51,6 @@ class Workspace:
         progress: Told how far long work is.
         device: Where models run.
     """
-
-    def __init__(self, archive: Archive, *, progress: Progress = silent, device: str = "cpu") -> None:
-        self.archive = archive
-        self.folder = archive.folder
-        self.progress = progress
-        self.device = device
-        self._loaded: tuple[str, Any, Any] | None = None
 
     @classmethod
     def init(
@@ -95,17 +80,12 @@ class Workspace:
         with base_checkpoint(model, tokenizer, Path(folder).resolve().parent, progress=progress) as (checkpoint, words):
             progress("copying the model", 1, 3)
             archive = Archive.create(Path(folder), checkpoint, actor=actor or current_user(), source=words)
-        write_atomic(archive.folder / _POLICY, default_policy_text().encode())
+        shop = cls(archive, progress=progress)
+        write_atomic(archive.folder / POLICY_FILE, default_policy_text().encode())
         # The base is what serves today: a first rollback must have somewhere to go.
-        archive.promote(
-            archive.version("v0"),
-            "production",
-            actor=actor or current_user(),
-            policy=read_policy(archive.folder / _POLICY).digest,
-            expected=None,
-        )
+        shop.promote("v0", "production", actor=actor, expected=None)
         progress("copying the model", 3, 3)
-        return cls(archive, progress=progress)
+        return shop
 
     @classmethod
     def open(cls, folder: str | Path = ".", *, progress: Progress = silent, device: str = "cpu") -> "Workspace":
@@ -115,24 +95,6 @@ class Workspace:
             WorkspaceError: There is none.
         """
         return cls(Archive.open(Path(folder)), progress=progress, device=device)
-
-    @property
-    def policy(self) -> Policy:
-        """The policy in force: `policy.toml` of the workspace."""
-        return read_policy(self.folder / _POLICY)
-
-    def version(self, ref: "str | Version") -> Version:
-        """The version that `ref` names: v3, latest, an alias, or the start of an id."""
-        return ref if isinstance(ref, Version) else self.archive.version(ref)
-
-    def newest(self) -> Version:
-        """The newest version with nothing rejected in its lineage: what the next edit stands on."""
-        return next(version for version in reversed(self.archive.versions()) if self.rejected(version) is None)
-
-    def rejected(self, version: Version) -> Version | None:
-        """The version itself or its nearest ancestor that was rejected, if any."""
-        line = reversed(self.archive.lineage(version))
-        return next((step for step in line if step.status == "rejected"), None)
 
     # Changing
 
@@ -280,52 +242,6 @@ class Workspace:
 
     # Looking
 
-    def load(self, ref: "str | Version", *, fresh: bool = False) -> tuple[Any, Any]:
-        """A version as a running model and its tokenizer, every weight verified by hash.
-
-        Args:
-            ref: Which; of one with a pool, the weights alone, as for requests that no group answers.
-            fresh: Do not hand out the model that is loaded already.
-        """
-        version = weights_of(self, self.version(ref))
-        if fresh or self._loaded is None or self._loaded[0] != version.id:
-            self._loaded = None  # the old model's memory is free before the new one's is taken
-            tensors = self.archive.tensors(version)
-            with self._side_files(version) as folder:
-                model, tokenizer = build(folder, tensors, device=self.device)
-            self._loaded = (version.id, model, tokenizer)
-        return self._loaded[1], self._loaded[2]
-
-    def answering(self, ref: "str | Version", text: str) -> AbstractContextManager[Answering]:
-        """What answers a request: the model of a version, with the adapter of the request's group while open.
-
-        Args:
-            ref: Which version.
-            text: The request as it was written, without a chat template.
-        """
-        return answering(self, self.version(ref), text)
-
-    def unload(self) -> None:
-        """Let go of the loaded model."""
-        self._loaded = None
-
-    def layout(self, ref: "str | Version") -> Layout:
-        """How the model of a version is built, from its config alone; no weight is read."""
-        with self._side_files(self.version(ref)) as folder:
-            return outline(folder)
-
-    def processor(self, ref: "str | Version") -> Any | None:
-        """What turns images and text into the inputs of a version's model; None where it reads text alone."""
-        with self._side_files(self.version(ref)) as folder:
-            return load_processor(folder)
-
-    @contextmanager
-    def _side_files(self, version: Version) -> Iterator[Path]:
-        with tempfile.TemporaryDirectory(dir=self.folder / "tmp") as scratch:
-            for name, data in self.archive.side_files(version).items():
-                (Path(scratch) / name).write_bytes(data)
-            yield Path(scratch)
-
     def measure(
         self,
         ref: "str | Version",
@@ -343,6 +259,7 @@ class Workspace:
             actor: Who asks for it.
         """
         who = actor or current_user()
+        self.settle_policy(who)
         return measure_version(self, self.version(ref), tasks=tasks, task_folder=task_folder, actor=who)
 
     def trace(
@@ -408,51 +325,20 @@ class Workspace:
         asked = list(functions) or built_in_functions()
         return compare_versions(self, self.version(before), self.version(after), asked, config or VectorConfig())
 
-    def report(self, ref: "str | Version") -> Report | None:
-        """The latest report of a version; None if it was never measured."""
-        found = self.archive.report(self.version(ref))
-        return None if found is None else Report.model_validate(found)
+    def search(self, text: str, *, limit: int = 50) -> list[Found]:
+        """Facts and tasks that hold every word of the text, the newest first, each once."""
+        return self.archive.search(text, limit)
 
-    # Deciding
+    def lineage_of(self, fact: str) -> Lineage:
+        """Everything about one fact or task: who asked, when, where it lives, whether it still holds.
 
-    def approve(self, ref: "str | Version", *, actor: str, comment: str = "") -> None:
-        """Consent to a version, over its manifest, its latest report and the policy in force.
+        Args:
+            fact: Its id (of a task, its digest), or the first four or more digits.
 
         Raises:
-            RefusedError: It was never measured, a gate fails, or the approver asked for the change.
+            UnknownNameError: None has it, or several.
         """
-        version = self.version(ref)
-        report = self.report(version)
-        if report is None:
-            raise WorkspaceError(f"{version.name} has no report; run perdure measure {version.name} first")
-        policy = self.policy
-        verdicts = judge(report, policy).verdicts  # the policy may have changed since the report was written
-        failed = "; ".join(f"{gate.gate}: {gate.reason}" for gate in verdicts if gate.verdict == "fail")
-        if failed:
-            raise RefusedError(f"{version.name} fails its gates ({failed}) and cannot be approved")
-        digest = self.archive.report_digest(version) or ""
-        self.archive.approve(version, report=digest, policy=policy.digest, actor=actor, comment=comment)
-
-    def reject(self, ref: "str | Version", *, actor: str, reason: str) -> None:
-        """Refuse a version, for good reason said."""
-        self.archive.reject(self.version(ref), actor=actor, reason=reason)
-
-    def promote(
-        self,
-        ref: "str | Version",
-        alias: str,
-        *,
-        actor: str = "",
-        expected: "Version | Literal['any'] | None" = "any",
-    ) -> None:
-        """Let an alias point to a version; `production` needs a valid approval."""
-        self.archive.promote(
-            self.version(ref), alias, actor=actor or current_user(), policy=self.policy.digest, expected=expected
-        )
-
-    def rollback(self, alias: str, *, actor: str = "") -> Version:
-        """Let an alias point to what it held before; every tensor of that version is verified first."""
-        return self.archive.rollback(alias, actor=actor or current_user())
+        return self.archive.lineage_of(fact)
 
     def export(self, ref: "str | Version", folder: str | Path) -> None:
         """Write a version as a folder that transformers' `from_pretrained` loads, side files and processor with it."""

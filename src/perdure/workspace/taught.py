@@ -1,0 +1,191 @@
+"""What versions were taught, and what reports say of it: copied from the objects into tables that can be searched.
+
+The objects stay the truth. A row carries the hash of its own contents; where one is damaged, the tables are
+emptied and copied again.
+"""
+
+import json
+import sqlite3
+import unicodedata
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from perdure.content import canonical_json, digest_json
+
+FACT, TASK, REMOVED = "fact", "task", "removed"
+_COLUMNS = ("version", "kind", "place", "id", "asked", "words", "shown")
+_ANSWERED = ("report", "version", "id", "hits", "n")
+
+
+@dataclass(frozen=True)
+class Taught:
+    """One fact or task of one version.
+
+    Attributes:
+        version: The version's id.
+        kind: "fact", "task" or "removed".
+        place: Its place among them.
+        id: The fact's id, or the task's digest.
+        asked: The prompt, or the task's name: what a later one overwrites.
+        shown: What people see of it.
+    """
+
+    version: str
+    kind: str
+    place: int
+    id: str
+    asked: str
+    shown: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Answered:
+    """How often a report found a fact's own question, or a task's questions, answered as taught."""
+
+    report: int
+    version: str
+    id: str
+    hits: int
+    n: int
+
+
+class StaleError(Exception):
+    """A copied row is damaged."""
+
+
+def folded(text: str) -> str:
+    """The text as it is compared when searching: NFKC, without capitals."""
+    return unicodedata.normalize("NFKC", text).casefold()
+
+
+def taught_in(version: str, notes: Mapping[str, Any]) -> list[Taught]:
+    """What the notes of a version's solved delta say that it was taught, or made to be without."""
+    found = []
+    for kind, rows in ((FACT, notes.get("facts", ())), (REMOVED, notes.get("removed", ()))):
+        for place, row in enumerate(rows):
+            shown = {name: row.get(name) for name in ("subject", "prompt", "target_new", "target_true", "source")}
+            found.append(Taught(version, kind, place, _fact_id(row), row["prompt"], shown))
+    task = notes.get("task")
+    if task:
+        shown = {name: task.get(name) for name in ("name", "instruction", "train_rows")}
+        found.append(Taught(version, TASK, 0, task["digest"], task["name"], shown))
+    return found
+
+
+def _fact_id(row: Mapping[str, Any]) -> str:
+    """As `Fact.id`, without the cost of a checked fact."""
+    return digest_json([unicodedata.normalize("NFC", row[name]) for name in ("subject", "prompt", "target_new")])
+
+
+def answered_in(report: int, version: str, data: Mapping[str, Any]) -> list[Answered]:
+    """What a report says of single facts (asked as written) and tasks."""
+    counts: dict[str, tuple[int, int]] = {}
+
+    def add(name: str, hits: int, n: int) -> None:
+        before = counts.get(name, (0, 0))
+        counts[name] = before[0] + hits, before[1] + n
+
+    for case in (data.get("edits") or {}).get("cases", ()):
+        if case["kind"] == "prompt":
+            add(case["fact"], int(case["after_ok"]), 1)
+    for case in (data.get("removal") or {}).get("cases", ()):
+        if case["kind"] == "prompt":
+            add(case["fact"], int(not case["gone"]), 1)
+    for task in (data.get("tasks") or {}).get("tasks", ()):
+        after = task["exact"]["after"]
+        add(task["digest"], int(after["hits"]), int(after["n"]))
+    return [Answered(report, version, name, *found) for name, found in counts.items()]
+
+
+def missing_versions(connection: sqlite3.Connection) -> set[str]:
+    """The ids of versions whose contents are not copied yet."""
+    query = "SELECT id FROM versions WHERE parent IS NOT NULL AND id NOT IN (SELECT source FROM copied)"
+    return {row[0] for row in connection.execute(query)}
+
+
+def missing_reports(connection: sqlite3.Connection) -> list[tuple[int, str, str]]:
+    """Sequence, version and digest of the reports whose contents are not copied yet."""
+    query = (
+        "SELECT sequence, version, digest FROM reports "
+        "WHERE 'report ' || sequence NOT IN (SELECT source FROM copied) ORDER BY sequence"
+    )
+    return [(row[0], row[1], row[2]) for row in connection.execute(query)]
+
+
+def copy_version(connection: sqlite3.Connection, version: str, rows: Iterable[Taught]) -> None:
+    """Copy what a version was taught, within the caller's transaction."""
+    for row in rows:
+        words = folded(" ".join(str(value) for value in (*row.shown.values(), row.id) if value is not None))
+        values = (row.version, row.kind, row.place, row.id, row.asked, words, canonical_json(dict(row.shown)))
+        _insert(connection, "taught", values)
+    connection.execute("INSERT OR IGNORE INTO copied VALUES (?)", (version,))
+
+
+def copy_report(connection: sqlite3.Connection, report: int, rows: Iterable[Answered]) -> None:
+    """Copy what a report says, within the caller's transaction."""
+    for row in rows:
+        _insert(connection, "answered", (row.report, row.version, row.id, row.hits, row.n))
+    connection.execute("INSERT OR IGNORE INTO copied VALUES (?)", (f"report {report}",))
+
+
+def _insert(connection: sqlite3.Connection, table: str, values: tuple[Any, ...]) -> None:
+    marks = ",".join("?" * (len(values) + 1))
+    connection.execute(f"INSERT OR REPLACE INTO {table} VALUES ({marks})", (*values, digest_json(list(values))))  # noqa: S608
+
+
+def empty(connection: sqlite3.Connection) -> None:
+    """Forget every copy, within the caller's transaction."""
+    for table in ("taught", "answered", "copied"):
+        connection.execute(f"DELETE FROM {table}")  # noqa: S608
+
+
+def with_words(connection: sqlite3.Connection, text: str, limit: int) -> list[Taught]:
+    """What was taught that holds every word of the text, the newest first."""
+    terms = folded(text).split()
+    if not terms:
+        return []
+    where = " AND ".join(["words LIKE ? ESCAPE '\\'"] * len(terms))
+    patterns = [f"%{_escaped(term)}%" for term in terms]
+    order = "JOIN versions v ON v.id = version WHERE kind <> 'removed' AND " + where + " ORDER BY v.number DESC, place"
+    return _read(connection, f"{order} LIMIT {int(limit)}", patterns)
+
+
+def with_id(connection: sqlite3.Connection, prefix: str) -> list[Taught]:
+    """What was taught under an id, or the first digits of one, the oldest first."""
+    where = "JOIN versions v ON v.id = version WHERE taught.id >= ? AND taught.id < ? ORDER BY v.number, place"
+    return _read(connection, where, [prefix, f"{prefix}g"])
+
+
+def with_prompt(connection: sqlite3.Connection, asked: str) -> list[Taught]:
+    """Everything that was taught under a prompt, the oldest first."""
+    return _read(connection, "JOIN versions v ON v.id = version WHERE asked = ? ORDER BY v.number, place", [asked])
+
+
+def _read(connection: sqlite3.Connection, where: str, parameters: list[str]) -> list[Taught]:
+    columns = ", ".join(f"taught.{name}" for name in (*_COLUMNS, "digest"))
+    found = []
+    for row in connection.execute(f"SELECT {columns} FROM taught {where}", parameters):  # noqa: S608
+        _check(row, _COLUMNS)
+        found.append(Taught(*(row[name] for name in _COLUMNS[:5]), json.loads(row["shown"])))
+    return found
+
+
+def answers(connection: sqlite3.Connection, ids: Iterable[str]) -> dict[str, list[Answered]]:
+    """What reports say of facts and tasks, by id, the oldest report first."""
+    found: dict[str, list[Answered]] = {}
+    for name in dict.fromkeys(ids):
+        rows = connection.execute("SELECT * FROM answered WHERE id = ? ORDER BY report", (name,)).fetchall()
+        for row in rows:
+            _check(row, _ANSWERED)
+        found[name] = [Answered(*(row[column] for column in _ANSWERED)) for row in rows]
+    return found
+
+
+def _check(row: sqlite3.Row, columns: tuple[str, ...]) -> None:
+    if digest_json([row[name] for name in columns]) != row["digest"]:
+        raise StaleError
+
+
+def _escaped(term: str) -> str:
+    return term.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
