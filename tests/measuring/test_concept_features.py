@@ -1,6 +1,6 @@
 """Encoders that are probed: features are read once and are the same however they are read; planted losses are found."""
 
-import concept_sample as sample
+import encoder_sample as sample
 import numpy as np
 import pytest
 import torch

@@ -8,6 +8,7 @@ from perdure.errors import RequestError
 from perdure.measuring.compare import compare_hits
 from perdure.measuring.concept_statistics import Pair, holm, joint_difference, mean_difference_of_sets, sign_test
 from perdure.measuring.concepts import (
+    CLEAR,
     ConceptAnswers,
     ConceptClass,
     ConceptMean,
@@ -17,7 +18,7 @@ from perdure.measuring.concepts import (
     SetAnswers,
     StageDrift,
 )
-from perdure.measuring.shares import Comparison
+from perdure.measuring.shares import Comparison, Difference
 from perdure.measuring.statistics import paired_difference, share_of
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ def _classes(before: ConceptAnswers, after: ConceptAnswers) -> dict[str, tuple[C
             before=share_of(old),
             after=share_of(new),
             difference=paired_difference(old, new),
-            jointly=joint_difference(old, new, len(split)),
+            jointly=_reaching_zero(joint_difference(old, new, len(split)), chance),
             chance=chance,
         )
         found[digest].append(given)
@@ -145,6 +146,13 @@ def _classes(before: ConceptAnswers, after: ConceptAnswers) -> dict[str, tuple[C
         digest: tuple(sorted(classes, key=lambda each: (each.difference.value, each.name)))
         for digest, classes in found.items()
     }
+
+
+def _reaching_zero(given: Difference, chance: float) -> Difference:
+    """The interval, extended to zero where the exact test does not exclude it: few items make the other one bold."""
+    if chance <= CLEAR:
+        return given
+    return given.model_copy(update={"low": min(given.low, 0.0), "high": max(given.high, 0.0)})
 
 
 def _by_class(before: SetAnswers, after: SetAnswers) -> list[tuple[str, Pair]]:

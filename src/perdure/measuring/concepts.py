@@ -60,7 +60,8 @@ class ConceptClass(Data):
         before: Of its items, those recognised before.
         after: Those recognised now.
         difference: With the interval of this class alone.
-        jointly: With an interval that holds for all classes of all sets at once.
+        jointly: With an interval that holds for all classes of all sets at once; it reaches zero where `chance` is
+            above `CLEAR`.
         chance: The probability of so uneven a change if there were none, corrected for all classes of all sets.
     """
 
@@ -74,12 +75,12 @@ class ConceptClass(Data):
     @property
     def worse(self) -> bool:
         """Whether it clearly got worse, however many classes were looked at."""
-        return self.difference.value < 0 and self.chance <= CLEAR
+        return self.jointly.high < 0
 
     @property
     def better(self) -> bool:
         """Whether it clearly got better."""
-        return self.difference.value > 0 and self.chance <= CLEAR
+        return self.jointly.low > 0
 
 
 class LostItem(Data):

@@ -7,6 +7,7 @@ No specification names a URL: data and mode travel with it.
 import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from perdure.measuring.report import Comparison, Difference, Share
@@ -26,6 +27,17 @@ _LABEL_LIMIT, _NARROW_LIMIT = 80, 42
 # Longer labels than this take too much of the width to stand beside their rows.
 _BESIDE = 38
 _ROOM_FOR_LABEL = 22
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart of the page: its specification, one for narrow screens, and what it says in words."""
+
+    key: str
+    label: str
+    says: str
+    spec: Spec
+    narrow: Spec | None = None
 
 
 def trend(comparison: Comparison, difference: Difference) -> str:
@@ -223,7 +235,13 @@ def _share_row(label: str, moment: str, given: Share) -> Spec:
     return row | _interval(given.value, given.low, given.high)
 
 
-def shares_chart(comparisons: Sequence[Comparison], description: str, *, narrow: bool = False) -> Spec:
+def shares_chart(
+    comparisons: Sequence[Comparison],
+    description: str,
+    *,
+    narrow: bool = False,
+    title: str = "Share of answers, in percent",
+) -> Spec:
     """The share before (square) and after (circle) of each comparison, with 95% intervals."""
     labels = _labels(comparisons, narrow=narrow)
     narrow = narrow or _too_long(labels)
@@ -236,7 +254,7 @@ def shares_chart(comparisons: Sequence[Comparison], description: str, *, narrow:
     }
     x: Spec = {
         "type": "quantitative",
-        "title": "Share of answers, in percent",
+        "title": title,
         "scale": {"domain": [0, 100]},
         "axis": {"tickCount": 5},
     }

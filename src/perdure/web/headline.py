@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from perdure.measuring.concepts import ConceptMeasures
 from perdure.measuring.continual import TaskMeasures
 from perdure.measuring.report import (
     Comparison,
@@ -78,6 +79,8 @@ def _asked(report: Report) -> str:
     asked = report.edits.facts if report.edits else _count(report.request.get("facts"))
     if not asked and report.tasks is not None and report.tasks.learnt:
         return "1 task to teach"
+    if not asked and report.concepts is not None and any(each.tuned for each in report.concepts.sets):
+        return "Classes to teach"
     return f"{figures.counted(asked, 'fact')} to teach" if asked else "A change to"
 
 
@@ -111,6 +114,7 @@ def _figures(report: Report) -> tuple[Figure, ...]:
         _learnt("Facts that stay" if report.removal else "Facts learnt", choose(edits, "prompt")),
         _gone(report.removal) if report.removal else asked_differently,
         *_tasks(report.tasks),
+        *_concepts(report.concepts),
         _kept(report.retention),
         _language(report.language),
     ]
@@ -135,6 +139,23 @@ def _tasks(tasks: TaskMeasures | None) -> tuple[Figure | None, ...]:
             f"Over {figures.counted(len(tasks.earlier), 'task')}, since each was learnt.",
         )
     return _share("Task learnt: exactly right", tasks.newest.exact if tasks.newest else None), forgotten
+
+
+def _concepts(concepts: ConceptMeasures | None) -> tuple[Figure | None, ...]:
+    """What it recognises of the set that it was tuned on, where there is one, and of the others."""
+    if concepts is None:
+        return ()
+    tuned = [each.linear for each in concepts.sets if each.tuned]
+    kept = None
+    if concepts.linear is not None:
+        change, sets = concepts.linear.difference, figures.counted(concepts.linear.sets, "set")
+        kept = Figure(
+            "Recognised of what it was not tuned on",
+            f"{figures.points(change.value)} points",
+            f"({figures.difference_interval(change)}; {figures.sample(change.n)})",
+            f"Mean over {sets} of labelled examples, by a linear probe.",
+        )
+    return _share("Recognised of what it was tuned on", tuned[0] if len(tuned) == 1 else None), kept
 
 
 def _followed(cases: Sequence[RippleCase]) -> str:

@@ -42,10 +42,10 @@ def source_hash(text: str) -> str:
 
 @cache
 def policy() -> str:
-    """The content security policy of the page: its own scripts and style by hash, and nothing else."""
+    """The content security policy of the page: its own scripts and style by hash, pictures in its own text."""
     scripts = " ".join(source_hash(inline(name)) for name in _SCRIPTS)
     return (
-        f"default-src 'none'; script-src {scripts}; style-src {source_hash(inline(_STYLE))}; "
+        f"default-src 'none'; script-src {scripts}; style-src {source_hash(inline(_STYLE))}; img-src data:; "
         "base-uri 'none'; form-action 'none'"
     )
 

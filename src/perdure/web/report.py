@@ -11,6 +11,8 @@ from perdure.measuring.skills import Skill, SkillMeasures
 from perdure.web import charts, courses, figures, neurons, sentences, skills, spectra, task_charts, traces
 from perdure.web import tasks as learning
 from perdure.web.cases import TEXT_LIMIT, Listing, examples, listing, removed_outcome
+from perdure.web.charts import Chart
+from perdure.web.concept_section import probed, recognised
 from perdure.web.headline import headline
 from perdure.web.page import render
 from perdure.web.ripples import KindMeasures, RippleListing, by_kind, drawn, ripple_listing, unasked
@@ -21,17 +23,6 @@ LOST_LIMIT = 150
 MATRIX_LIMIT = 64
 SPECTRUM_LIMIT = 12
 TEACHER_FORCED = "teacher-forced"
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A chart of the page: its specification, one for narrow screens, and what it says in words."""
-
-    key: str
-    label: str
-    says: str
-    spec: charts.Spec
-    narrow: charts.Spec | None = None
 
 
 @dataclass(frozen=True)
@@ -151,6 +142,7 @@ def render_report(report: Report) -> str:
         neurons=_neurons(report),
         skills=_skilled(report.skills) if report.skills else None,
         tasks=_tasked(report.tasks) if report.tasks else None,
+        concepts=recognised(report.concepts) if report.concepts else None,
         environment=flatten(report.environment),
         ways=sentences.ways_of_judging(_every_comparison(report)),
         teacher_forced=TEACHER_FORCED,
@@ -217,7 +209,7 @@ def _every_comparison(report: Report) -> list[Comparison]:
     found = list(report.edits.comparisons) if report.edits else []
     followed = list(report.ripple.comparisons) if report.ripple else []
     learnt = [task.exact for task in report.tasks.tasks] if report.tasks else []
-    return found + followed + learnt + _kept(report)
+    return found + followed + learnt + probed(report.concepts) + _kept(report)
 
 
 def _kept(report: Report) -> list[Comparison]:

@@ -17,6 +17,11 @@ _WAYS = {
     "prefer the right one and still write something else.",
     "teacher-forced": "The model is given the right answer word by word and only has to agree with each next word. "
     "Such figures are higher than what users see; they are here for comparison with published results.",
+    "linear probe": "A simple classifier is trained on the model's frozen features of labelled examples and asked "
+    "about others. It tells what the features still hold, whether or not the model's own head uses it.",
+    "nearest neighbours": "An example is taken for what the labelled examples with the most similar features are. "
+    "Nothing is trained.",
+    "zero-shot": "An image is taken for the class whose name, as a text, has the most similar features.",
     "log-likelihood": "The model chooses among fixed answers by how likely it finds each; it does not write one.",
 }
 
