@@ -5,7 +5,7 @@ import pytest
 from perdure.governance import default_policy_text, judge, parse_policy
 from perdure.measuring.concept_measures import build_concepts
 from perdure.measuring.concepts import ConceptAnswers, SetAnswers
-from perdure.measuring.report import Report
+from perdure.measuring.report import Report, Spent
 from shops import LAX
 
 POLICY = parse_policy(default_policy_text())
@@ -28,7 +28,8 @@ def model(*rights, n=N):
 def gates(*models, policy=POLICY, tuned_on=()):
     found = build_concepts(*models, tuned_on=tuned_on)
     report = Report(
-        version="v", version_id="0" * 64, parent="v0", base="v0", model="m", request={}, concepts=found
+        version="v", version_id="0" * 64, parent="v0", base="v0", model="m", request={}, concepts=found,
+        spent=Spent(versions=1, facts=0, tasks=0),
     )  # fmt: skip
     return {
         gate.gate: gate for gate in judge(report, policy).verdicts if "concepts" in gate.gate or "single" in gate.gate

@@ -11,6 +11,7 @@ from perdure.measuring.report import (
     Report,
     RetentionMeasures,
     Share,
+    Spent,
 )
 from perdure.measuring.statistics import paired_difference, share_of
 
@@ -43,7 +44,7 @@ def report(*, learnt=20, kept=2000, ratio=1.001, condition=10.0, norm=0.1, again
             passages=9, tokens=9, perplexity_before=10, perplexity_after=10 * ratio, ratio=ratio,
             ratio_low=ratio - 0.001, ratio_high=ratio + 0.001,
         ),
-        matrices=(matrix,),
+        matrices=(matrix,), spent=Spent(versions=1, facts=20, tasks=0),
     )  # fmt: skip
 
 

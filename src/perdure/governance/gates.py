@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
+from perdure.governance.budget import budget_verdicts
 from perdure.governance.policy import Policy
+from perdure.governance.skill_limits import skill_verdicts
 from perdure.measuring.concepts import ConceptClass, ConceptSet
 from perdure.measuring.continual import TaskMeasure
 from perdure.measuring.report import Comparison, Difference, Report, Share, Verdict
@@ -27,6 +29,8 @@ def _verdicts(report: Report, policy: Policy) -> Iterator[Verdict]:
     yield from _retention_verdicts(report, policy)
     yield from _language_verdicts(report, policy)
     yield from _weight_verdicts(report, policy)
+    yield from skill_verdicts(report, policy.skills)
+    yield from budget_verdicts(report, policy.budget)
 
 
 def _edit_verdicts(report: Report, policy: Policy) -> Iterator[Verdict]:
@@ -127,8 +131,11 @@ def _retention_verdicts(report: Report, policy: Policy) -> Iterator[Verdict]:
         return
     limits = policy.retention
     yield from _both("everything kept", report.retention.overall, limits.overall_lost)
-    for part in report.retention.parts:
-        yield from _both(f"kept: {part.label}", part, limits.capability_lost)
+    measured = {part.name.removeprefix("retention."): part for part in report.retention.parts}
+    for name, part in measured.items():
+        yield from _both(f"kept: {part.label}", part, limits.parts.get(name, limits.capability_lost))
+    for name in sorted(limits.parts.keys() - measured.keys()):
+        yield Verdict(gate=f"kept: {name}", verdict=INCONCLUSIVE, reason="the policy limits it, and it was not asked")
 
 
 def _both(gate: str, comparison: Comparison, limit: float) -> Iterator[Verdict]:

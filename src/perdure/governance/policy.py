@@ -3,12 +3,15 @@
 import tomllib
 from importlib import resources
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from perdure.content import digest_json
 from perdure.errors import SettingError
 from perdure.governance.approval import ApprovalRules
+from perdure.governance.budget import BudgetLimits
+from perdure.governance.skill_limits import SkillLimits
 
 
 class _Section(BaseModel):
@@ -28,6 +31,9 @@ class RetentionLimits(_Section):
 
     overall_lost: float = Field(ge=0, le=1)
     capability_lost: float = Field(ge=0, le=1)
+    parts: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(
+        default_factory=dict, description="limits of single capabilities by name, such as instructions"
+    )
 
 
 class TaskLimits(_Section):
@@ -68,12 +74,17 @@ class Policy(_Section):
     weights: WeightLimits
     tasks: TaskLimits | None = None
     concepts: ConceptLimits | None = None
+    skills: SkillLimits | None = None
+    budget: BudgetLimits | None = None
     approval: ApprovalRules | None = None
 
     @property
     def digest(self) -> str:
         """The hash that an approval names."""
-        return digest_json(self.model_dump(exclude_none=True))
+        limits = self.model_dump(exclude_none=True)
+        if not self.retention.parts:  # policies from before this could be said keep their hash
+            del limits["retention"]["parts"]
+        return digest_json(limits)
 
     def approvers(self, alias: str) -> int:
         """How many different people must approve before a version stands behind an alias."""

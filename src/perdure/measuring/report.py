@@ -266,6 +266,22 @@ class MatrixMeasures(_Data):
     singular_values_solved: tuple[float, ...]
 
 
+class Spent(_Data):
+    """What a version and all that it stands on did since the base.
+
+    Attributes:
+        versions: How many versions there are since the base.
+        facts: Facts taught, those counted that were overwritten since.
+        tasks: Tasks learnt.
+        flops: Floating-point operations of all trainings; None where one did not note them.
+    """
+
+    versions: int
+    facts: int
+    tasks: int
+    flops: float | None = None
+
+
 class Verdict(_Data):
     """What one gate says: "pass", "fail" or "inconclusive", with the reason in a plain sentence."""
 
@@ -290,6 +306,7 @@ class Report(_Data):
     retention: RetentionMeasures | None = None
     language: LanguageMeasures | None = None
     matrices: tuple[MatrixMeasures, ...] = ()
+    spent: Spent | None = Field(None, description="What was done since the base, this version included")
     course: Course | None = Field(None, description="The edit batch by batch, and all earlier facts by age")
     neurons: NeuronMeasures | None = Field(None, description="Each neuron's case, where the editor judges neurons")
     trace: TraceMeasures | None = Field(None, description="Where the base carries known facts, when it was traced")

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from perdure.deltas import Delta, changed, load_delta, save_delta
+from perdure.deltas.files import load_notes
 from perdure.errors import (
     EditError,
     IntegrityError,
@@ -231,6 +232,21 @@ class Contents(Base):
             return Delta()
         try:
             return load_delta(self._store.delta_file(name))
+        except IntegrityError as error:
+            raise IntegrityError(f"{version.name}, its solved delta: {error}") from error
+
+    @translated("reading notes")
+    def notes(self, version: Version) -> dict[str, Any]:
+        """The notes of this version's own edit: what it was taught, and how; none for the base.
+
+        Raises:
+            IntegrityError: The stored delta is missing or damaged.
+        """
+        name = version.manifest.solved
+        if name is None:
+            return {}
+        try:
+            return load_notes(self._store.delta_file(name))
         except IntegrityError as error:
             raise IntegrityError(f"{version.name}, its solved delta: {error}") from error
 

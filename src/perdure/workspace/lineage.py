@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from perdure.deltas.files import load_notes
 from perdure.errors import IntegrityError, UnknownNameError
 from perdure.workspace import aliases, taught
 from perdure.workspace.canarying import Canarying
@@ -99,7 +98,10 @@ class Lineages(Canarying):
         missing = taught.missing_versions(connection)
         versions = [version for version in self._find() if version.id in missing] if missing else []
         for start in range(0, len(versions), _PART):
-            read = [(version.id, self._taught_in(version)) for version in versions[start : start + _PART]]
+            read = [
+                (version.id, taught.taught_in(version.id, self.notes(version)))
+                for version in versions[start : start + _PART]
+            ]
             with self._database.transaction() as writing:
                 for name, rows in read:
                     taught.copy_version(writing, name, rows)
@@ -115,15 +117,6 @@ class Lineages(Canarying):
         with self._database.transaction() as writing:
             for report, rows in read:
                 taught.copy_report(writing, report, rows)
-
-    def _taught_in(self, version: Version) -> list[Taught]:
-        solved = version.manifest.solved
-        if solved is None:
-            return []
-        try:
-            return taught.taught_in(version.id, load_notes(self._store.delta_file(solved)))
-        except IntegrityError as error:
-            raise IntegrityError(f"{version.name}, its solved delta: {error}") from error
 
 
 def _found(row: Taught, version: Version, said: Sequence[Answered]) -> Found:

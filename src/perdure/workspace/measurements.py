@@ -34,7 +34,7 @@ from perdure.measuring import (
     references_from,
 )
 from perdure.measuring.neurons import build_neurons
-from perdure.measuring.report import MatrixMeasures
+from perdure.measuring.report import MatrixMeasures, Spent
 from perdure.measuring.ripple import EXAMPLES, ripple_references
 from perdure.measuring.ripple_questions import RippleQuestions
 from perdure.requests import Fact
@@ -93,6 +93,7 @@ def measure_version(
         retention=build_retention(before, after, oldest),
         language=build_language(before, after, oldest),
         matrices=matrices,
+        spent=_spent(shop, line),
         course=course_of(shop, line, before, after),
         neurons=build_neurons(shop.archive.solved(version).notes),
         trace=known_trace(shop, str(version.manifest.recipe.get("layers", {}).get("trace", ""))),
@@ -256,6 +257,19 @@ def _matrices(shop: "Workspace", base: Version, version: Version) -> tuple[Matri
         return ()
     return measure_change(
         shop, base, applied_since_base(shop.archive, version), solved_since_base(shop.archive, version)
+    )
+
+
+def _spent(shop: "Workspace", line: Sequence[Version]) -> Spent:
+    """What the versions of a lineage did to its base."""
+    notes = [shop.archive.notes(version) for version in line[1:]]
+    trained = [note["training"] for note in notes if note.get("training")]
+    flops = [float(training["flops"]) for training in trained if "flops" in training]
+    return Spent(
+        versions=len(notes),
+        facts=sum(len(note.get("facts", ())) for note in notes),
+        tasks=sum(bool(note.get("task")) for note in notes),
+        flops=sum(flops) if len(flops) == len(trained) else None,
     )
 
 
