@@ -7,22 +7,22 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 
-from perdure.content import digest_bytes, digest_json
+from perdure.content import digest_bytes, digest_json, digest_tensor
 from perdure.errors import ModelError, RequestError
+from perdure.models.adapters import adapters_of, bare
 from perdure.models.loading import require_pillow
-from perdure.models.tokens import encode
 
 if TYPE_CHECKING:
     from PIL import Image
 
-Item = "str | Image.Image | np.ndarray"
+Item: TypeAlias = "str | Image.Image | np.ndarray"
 """A text, or an image: of Pillow, or uint8 [H, W, C] or [H, W]."""
 
 
@@ -48,7 +48,7 @@ class TextInputs:
         Raises:
             RequestError: A text has no tokens, or is no valid Unicode.
         """
-        rows = [self._ids(text) for text in texts]
+        rows = self._rows(texts)
         length = self.limit if self.fixed else max(len(row) for row in rows)
         ids_BT = torch.full((len(rows), length), self._pad, dtype=torch.long)
         mask_BT = torch.zeros(len(rows), length, dtype=torch.long)
@@ -85,15 +85,18 @@ class TextInputs:
         found = self.tokenizer.pad_token_id
         return 0 if found is None else int(found)
 
-    def _ids(self, text: str) -> list[int]:
-        if not isinstance(text, str):
-            raise RequestError(f"a {type(text).__name__} where a text is expected")
-        ids = encode(self.tokenizer, text)
-        if len(ids) > self.limit:  # keeps the tokens that the tokenizer sets around a text
-            ids = self.tokenizer(text, truncation=True, max_length=self.limit)["input_ids"]
-        if not ids:
-            raise RequestError(f"{text!r} has no tokens; an encoder needs at least one")
-        return list(ids)
+    def _rows(self, texts: Sequence[str]) -> list[list[int]]:
+        odd = next((text for text in texts if not isinstance(text, str)), None)
+        if odd is not None:
+            raise RequestError(f"a {type(odd).__name__} where a text is expected")
+        try:
+            found = self.tokenizer(list(texts), truncation=True, max_length=self.limit)["input_ids"]
+        except (TypeError, UnicodeError) as error:  # lone surrogates: bytes that were no UTF-8
+            raise RequestError(f"a text cannot be tokenised: {error}") from error
+        rows = [list(ids) for ids in found]
+        if [] in rows:
+            raise RequestError(f"{texts[rows.index([])]!r} has no tokens; an encoder needs at least one")
+        return rows
 
 
 @dataclass(frozen=True)
@@ -172,11 +175,8 @@ def text_limit(trunk: Any, tokenizer: Any, most: int) -> int:
 
 def weights_digest(model: Any) -> str:
     """The identity of a model's class, config and all that its forward pass reads, as it is now."""
-    from perdure.content import digest_tensor
-    from perdure.models.adapters import adapters_of, bare
-
     inside = bare(model)
-    config = json.loads(inside.config.to_json_string(use_diff=False))
+    config = json.loads(inside.config.to_json_string(use_diff=False)) if hasattr(inside, "config") else {}
     for volatile in ("_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype"):
         config.pop(volatile, None)
     tensors = {name: digest_tensor(tensor) for name, tensor in inside.state_dict().items()}

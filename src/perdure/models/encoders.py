@@ -113,7 +113,7 @@ class Encoder:
         self.tower(side)
         if side not in self.reading:
             needed = "a tokenizer" if side == "text" else "an image processor (preprocessor_config.json)"
-            raise ModelError(f"{self._named} has no {needed}, so {side}s cannot be prepared; give it one")
+            raise ModelError(f"{self._named} came without {needed}, so {side}s cannot be prepared; give it one")
         if not len(items):
             raise ModelError(f"no {side}s were given; at least one is needed")
         made = self.reading[side].prepared(items)

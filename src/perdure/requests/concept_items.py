@@ -7,7 +7,7 @@ import hashlib
 import importlib.util
 import io
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,6 +16,7 @@ import numpy as np
 from perdure.content import digest_bytes, digest_json
 from perdure.errors import RequestError
 from perdure.requests.problems import Place, Problem
+from perdure.requests.wording import escape
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -80,6 +81,38 @@ class Found:
     weight: float = 1.0
 
 
+@dataclass
+class ConceptSource:
+    """What a reader found, before rows are held against each other.
+
+    Attributes:
+        side: What the items are.
+        parts: Rows by part, `train` and `test`; those of a source without parts are all train.
+        opened: Makes an item of a handle.
+        problems: Rows that cannot be used.
+        notes: What was not read.
+    """
+
+    side: Side
+    parts: dict[str, list[Found]]
+    opened: Callable[[Any], Any]
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def take(self, part: str, outcomes: Iterable["Outcome"]) -> None:
+        """Add a part: the rows that can be used, and the problems of the others."""
+        rows = self.parts.setdefault(part, [])
+        for outcome in outcomes:
+            if isinstance(outcome, Problem):
+                self.problems.append(outcome)
+            else:
+                rows.append(outcome)
+
+
+Outcome = Found | Problem
+"""A row, or why it cannot be used."""
+
+
 def items_of(found: Sequence[Found], opened: Callable[[Any], Any]) -> Items:
     """The items of what was found."""
     columns = (tuple(row.handle for row in found), tuple(str(row.place) for row in found))
@@ -129,22 +162,26 @@ def open_picture(handle: Path | bytes) -> "Image.Image":
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
-    named = "a picture" if isinstance(handle, bytes) else str(handle)
     try:
         with Image.open(io.BytesIO(handle) if isinstance(handle, bytes) else handle) as picture:
             return ImageOps.exif_transpose(picture).convert("RGB")
     except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise RequestError(f"{named} cannot be read as a picture: {error}") from error
+        unknown = isinstance(error, UnidentifiedImageError)  # whose message names a place in memory
+        reason = "its format is not known" if unknown else escape(str(error)[:200])
+        raise RequestError(f"{_named(handle)} cannot be read as a picture: {reason}") from error
 
 
-def checked_picture(row: Found) -> tuple[Found | None, Problem | None]:
+def _named(handle: Path | bytes) -> str:
+    return "what a data set holds" if isinstance(handle, bytes) else str(handle)
+
+
+def checked_picture(row: Found) -> Outcome:
     """A picture with the digest of its pixels, decoded once to the end; or why it cannot be read."""
     try:
         picture = open_picture(row.handle)
     except RequestError as error:
-        return None, Problem(row.place, f"cannot be read as a picture ({error.__cause__})")
-    digest = digest_bytes(f"{picture.size}\n".encode() + picture.tobytes())
-    return Found(row.place, row.handle, row.label, digest, row.weight), None
+        return Problem(row.place, str(error).removeprefix(f"{_named(row.handle)} "))
+    return replace(row, digest=digest_bytes(f"{picture.size}\n".encode() + picture.tobytes()))
 
 
 def require_pillow() -> None:

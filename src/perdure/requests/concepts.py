@@ -11,9 +11,10 @@ import numpy as np
 
 from perdure.content import digest_json
 from perdure.errors import SettingError
+from perdure.progress import Progress, silent
 from perdure.requests.concept_checks import LEAST, check_parts, note_doubles, sort_classes, split_rows
-from perdure.requests.concept_files import ConceptSource, read_source
-from perdure.requests.concept_items import Found, Items, Side, items_of
+from perdure.requests.concept_files import read_source
+from perdure.requests.concept_items import ConceptSource, Found, Items, Side, items_of
 from perdure.requests.problems import ADVICE, NOTHING_LEFT, refusal, refuse_whole
 from perdure.requests.readers import name_of
 from perdure.requests.task_checks import tell_count
@@ -108,6 +109,7 @@ def read_probe(
     test_share: float = 0.2,
     seed: int = 0,
     skip_bad: bool = False,
+    progress: Progress = silent,
 ) -> Probe:
     """The checked concept set in a folder of images, an NPZ file, a file of texts or a data set.
 
@@ -120,6 +122,7 @@ def read_probe(
         test_share: Which share of each class becomes test where the source has none.
         seed: Decides which rows these are.
         skip_bad: Leave bad rows and classes out with a note, instead of refusing all.
+        progress: Told how many pictures were read.
 
     Raises:
         RequestError: It cannot be read, or something in it cannot be used and `skip_bad` is not set; `.problems` has
@@ -129,9 +132,9 @@ def read_probe(
     if not 0 < test_share < 1:
         raise SettingError(f"test_share {test_share} must lie between 0 and 1")
     path, called = Path(path), name_of(Path(path))
-    source = read_source(path, str(path), labelled=True)
+    source = read_source(path, labelled=True, progress=progress)
     if test is not None:
-        source = _joined(source, read_source(Path(test), str(test), labelled=True), name_of(Path(test)))
+        source = _joined(source, read_source(Path(test), labelled=True, progress=progress), name_of(Path(test)))
     if not any(source.parts.values()) and not source.problems:
         raise refuse_whole(called, "holds no rows")
     parts = source.parts if "test" in source.parts else split_rows(source.parts["train"], test_share, seed)
@@ -168,7 +171,9 @@ def _labelled(rows: list[Found], classes: list[str], source: ConceptSource) -> L
     return Labelled(items_of(rows, source.opened), labels_N)
 
 
-def read_unlabelled(path: Path | str, *, name: str | None = None, skip_bad: bool = False) -> Unlabelled:
+def read_unlabelled(
+    path: Path | str, *, name: str | None = None, skip_bad: bool = False, progress: Progress = silent
+) -> Unlabelled:
     """The images or texts in a folder, a file or a data set; the same content once, with how often it occurs.
 
     Args:
@@ -176,13 +181,14 @@ def read_unlabelled(path: Path | str, *, name: str | None = None, skip_bad: bool
             texts, one a row, with `count` or `weight` where it is known; a data set as for `read_probe`.
         name: What the set is called; the name of the file or folder when not given.
         skip_bad: Leave bad rows out with a note, instead of refusing all.
+        progress: Told how many pictures were read.
 
     Raises:
         RequestError: It cannot be read, a row cannot be used and `skip_bad` is not set, or nothing is left;
             `.problems` has every reason.
     """
     path = Path(path)
-    source = read_source(path, str(path), labelled=False)
+    source = read_source(path, labelled=False, progress=progress)
     rows = [row for part in source.parts.values() for row in part]
     if source.problems and (not skip_bad or not rows):
         raise refusal(source.problems, ADVICE if rows else NOTHING_LEFT)
