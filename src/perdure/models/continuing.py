@@ -1,7 +1,8 @@
-"""Greedy continuations that stop early: a row that has said enough leaves the batch.
+"""Continuations that stop early: a row that has said enough leaves the batch.
 
-Each next token is the most probable one, with no penalties from the model's generation settings, so what is
-written here agrees with teacher-forced hits. Shape suffixes: B rows, T tokens, V vocabulary.
+Unless told to choose otherwise, each next token is the most probable one, with no penalties from the model's
+generation settings, so what is written here agrees with teacher-forced hits.
+Shape suffixes: B rows, T tokens, V vocabulary.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +13,11 @@ from torch import Tensor
 
 from perdure.models.adapters import bare
 from perdure.models.head import logits_at
+from perdure.models.sampling import most_probable
 from perdure.models.tokens import Batch, batches
+
+Choose = Callable[[Tensor], Tensor]
+"""Logits [B, V] of the rows that go on, in their order, to the ids [B] of their next tokens."""
 
 
 def continue_rows(
@@ -23,6 +28,7 @@ def continue_rows(
     *,
     max_new_tokens: int,
     tokens: int = 2048,
+    choose: Choose = most_probable,
     on_done: Callable[[int], None] | None = None,
 ) -> list[str]:
     """What the model writes after each row of tokens, until its end token, the limit, or enough.
@@ -34,11 +40,12 @@ def continue_rows(
         enough: Told the row's index and its text so far; whether to stop.
         max_new_tokens: At most this many tokens each.
         tokens: Padded prompt tokens per batch.
+        choose: Chooses the next tokens.
         on_done: Told how many rows each batch finished.
     """
     if not rows:
         return []
-    writing = _Writing([""] * len(rows), end_tokens(model, tokenizer), enough, max_new_tokens)
+    writing = _Writing([""] * len(rows), end_tokens(model, tokenizer), enough, max_new_tokens, choose)
     beginning = _common_beginning(rows)
     rests = [row[len(beginning) :] for row in rows]
     for batch in batches(rests, left=True, tokens=tokens, device=model.device):
@@ -58,8 +65,10 @@ def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
 class _Writing:
     """The texts under way in all batches, and when one is finished."""
 
-    def __init__(self, texts: list[str], ends: frozenset[int], enough: Callable[[int, str], bool], limit: int) -> None:
-        self.texts, self.limit = texts, limit
+    def __init__(
+        self, texts: list[str], ends: frozenset[int], enough: Callable[[int, str], bool], limit: int, choose: Choose
+    ) -> None:
+        self.texts, self.limit, self.choose = texts, limit, choose
         self._ends, self._enough = ends, enough
         self._ids: dict[int, list[int]] = {}
 
@@ -100,7 +109,7 @@ def _continue_batch(model: Any, tokenizer: Any, beginning: Sequence[int], batch:
     }
     while True:
         logits_BV = _last_logits(model, cache, step)
-        next_B = logits_BV.argmax(1)
+        next_B = writing.choose(logits_BV)
         keep = [index for index, token in enumerate(next_B.tolist()) if writing.goes_on(tokenizer, rows[index], token)]
         if not keep:
             return
