@@ -13,10 +13,10 @@ from safetensors.torch import save, save_file
 
 import tiny
 import vector_sample as sample
+from perdure import signing
 from perdure.content import digest_tensor
 from perdure.errors import IntegrityError, ModelError, RefusedError, SettingError, UnsafeFileError
 from perdure.models import layout_of
-from perdure.vectors import signing
 from perdure.vectors.headers import origin_of
 from perdure.vectors.sharing import import_vector, read_vector, write_vector
 

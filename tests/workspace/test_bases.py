@@ -34,7 +34,7 @@ def test_an_adapter_folder_becomes_a_base_with_the_adapter_merged(adapter, tiny_
     for name, weight in expected.named_parameters():
         assert torch.equal(found[name], weight), name
     source = shop.version("v0").manifest.recipe["source"]
-    assert "adapter" in source and str(adapter) in source and str(tiny_folder) in source
+    assert source == f"{tiny_folder.name} with the adapter adapter merged in"  # names, and no place on this machine
     assert {path.name for path in tmp_path.iterdir()} == {"adapter", "shop"}
 
 

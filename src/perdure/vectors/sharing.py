@@ -25,7 +25,7 @@ from perdure.errors import IntegrityError, ModelError, RefusedError, SettingErro
 from perdure.models.checkpoint import PICKLE_SUFFIXES
 from perdure.models.tensor_files import Blank, encoded_header
 from perdure.vectors.headers import Origin, VectorHeader
-from perdure.vectors.signing import fingerprint, is_signed, public_part, sign
+from perdure.signing import fingerprint, is_signed, public_part, sign
 
 SUFFIX = ".vector.safetensors"
 LARGEST = 64 << 20

@@ -43,10 +43,10 @@ def _opened(source: Any, tokenizer: Any, scratch: Path, progress: Progress) -> t
         return _saved(source, tokenizer, scratch)
     folder = resolve(source)
     if not is_adapter(folder):
-        return Checkpoint.open(folder), str(source)
+        return Checkpoint.open(folder), _told(source)
     base, delta = read_adapter(folder)
     apply_to_folder(resolve(base), delta, scratch / "merged", progress=progress)
-    return Checkpoint.open(scratch / "merged"), f"{base} with the adapter {source} merged in"
+    return Checkpoint.open(scratch / "merged"), f"{_told(base)} with the adapter {_told(source)} merged in"
 
 
 def _saved(model: Any, tokenizer: Any, scratch: Path) -> tuple[Checkpoint, str]:
@@ -54,5 +54,11 @@ def _saved(model: Any, tokenizer: Any, scratch: Path) -> tuple[Checkpoint, str]:
         raise SettingError("a workspace of a live model needs its tokenizer: init(folder, model, tokenizer=...)")
     adapters = adapters_of(model)
     merged = f" with the adapters {', '.join(adapters)} merged in" if adapters else ""
-    name = getattr(model.config, "_name_or_path", "") or type(model).__name__
+    name = _told(getattr(model.config, "_name_or_path", "") or type(model).__name__)
     return save_model(model, tokenizer, scratch), f"{name}, as it was in memory{merged}"
+
+
+def _told(source: str | Path) -> str:
+    """What is told of a source: a local one by its own name alone, since reports and cards leave the house."""
+    path = Path(source)
+    return path.resolve().name if path.is_absolute() or path.exists() else str(source)

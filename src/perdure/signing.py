@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     PublicFormat,
     load_pem_private_key,
+    load_pem_public_key,
 )
 
 from perdure.content import atomic_path
@@ -69,6 +70,26 @@ def read_key(path: Path) -> Ed25519PrivateKey:
 def public_part(key: Ed25519PrivateKey) -> str:
     """The raw public key, 64 hex digits: what may be given to everybody."""
     return key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw).hex()
+
+
+def public_pem(key: Ed25519PrivateKey) -> bytes:
+    """The public key as the PEM text that other tools read."""
+    return key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+
+def parse_public(pem: bytes) -> str:
+    """The raw public key, 64 hex digits, in a PEM text.
+
+    Raises:
+        IntegrityError: It holds no Ed25519 public key.
+    """
+    try:
+        key = load_pem_public_key(pem[:_LARGEST])
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise IntegrityError(f"no public key that can be read: {error}") from error
+    if not isinstance(key, Ed25519PublicKey):
+        raise IntegrityError("a public key of another kind; Ed25519 is used here")
+    return key.public_bytes(Encoding.Raw, PublicFormat.Raw).hex()
 
 
 def fingerprint(public: str) -> str:

@@ -1,0 +1,1 @@
+"""Other systems that are told of versions. The workspace stays the source of truth: what they hold is a copy."""
