@@ -7,7 +7,6 @@ import threading
 import time
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 
 import httpx
 import torch
@@ -18,7 +17,6 @@ from perdure.deltas import Change, Delta, LowRank
 from perdure.governance.canary import CanaryPlan
 from perdure.web.gateway import Gateway, GatewaySettings, create_gateway_app
 from perdure.workspace import Workspace
-from perdure.workspace.decisions import decide
 from shops import LAX
 
 DOWN = "model.layers.{}.mlp.down_proj.weight"

@@ -7,8 +7,8 @@ import time
 
 import httpx
 import pytest
-
 from gateway_shop import FakeKeys, build, events, opened, served, settings, streamed
+
 from perdure.models import complete
 from perdure.web.gateway import Gateway, create_gateway_app
 from perdure.workspace import Workspace

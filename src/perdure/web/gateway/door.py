@@ -15,6 +15,8 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _BODY_S = 30.0
+_LENGTH_DIGITS = 15
+_ONCE = (b"host", b"content-length", b"authorization", b"content-type")
 _HEADERS = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
 
 
@@ -47,6 +49,9 @@ class Door:
         return await self._app(scope, _replayed(body, receive), _with_headers(send))
 
     async def _admit(self, scope: Scope) -> None:
+        names = [name for name, _ in scope["headers"]]
+        if any(names.count(name) > 1 for name in _ONCE):
+            raise AnswerError(400, "invalid_request", "a header that stands once is given twice")
         headers = dict(scope["headers"])
         if self._hosts is not None and headers.get(b"host", b"").decode("latin-1").lower() not in self._hosts:
             raise AnswerError(421, "wrong_host", "this server does not answer under this name")
@@ -56,7 +61,7 @@ class Door:
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         length = dict(scope["headers"]).get(b"content-length", b"0")
-        if not length.isdigit() or int(length) > self._body_bytes:
+        if not length.isdigit() or len(length) > _LENGTH_DIGITS or int(length) > self._body_bytes:
             raise self._too_large()
         body, more = b"", True
         while more:

@@ -145,7 +145,7 @@ class Traffic:
             bad_score: Scores below this are failures.
         """
         query = (
-            f"SELECT COUNT(*) AS requests, COALESCE(SUM(time >= :since), 0) AS since, "
+            f"SELECT COUNT(*) AS requests, COALESCE(SUM(answers.time >= :since), 0) AS since, "
             f"COALESCE(SUM(outcome = '{FAILED}' OR (:refusals AND outcome = '{REFUSED}') "
             f"OR COALESCE(score < :bad, 0)), 0) AS failures {_JUDGED} AND canary = :canary AND version = :version"
         )
