@@ -15,8 +15,9 @@ from perdure.registry import regularizers
 from perdure.tuning.config import TuningConfig
 from perdure.tuning.encoding import collate, rows_of
 from perdure.tuning.forward import forward
-from perdure.tuning.regularizer import Run, Surroundings, made
+from perdure.tuning.regularizer import Surroundings, made
 from perdure.tuning.run import target_modules, tune
+from perdure.tuning.token_run import TokenRun
 from perdure.tuning.trained import dense_attached, lora_attached
 
 PAGES = Path(__file__).parents[2] / "docs" / "methods"
@@ -57,7 +58,7 @@ def running(pair, form, around):
     else:
         attached = dense_attached(model, [f"{name}.weight" for name in modules])
     with attached as (network, trained):
-        yield Run(network.eval(), tokenizer, rows, pairs, trained, around)
+        yield TokenRun(network.eval(), tokenizer, rows, pairs, trained, around)
 
 
 def after_another_task(method, pair, form):

@@ -371,7 +371,7 @@ def test_memory_that_ran_out_is_no_measure(tiny, monkeypatch):
     def full(*_args, **_more):
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr("perdure.measuring.tuning_probe.forward", full)
+    monkeypatch.setattr("perdure.tuning.token_run.forward", full)
     model, tokenizer = tiny
     rows = rows_of(tokenizer, tuning_tasks.UPPER.train, 512)
     assert probe_tuning(model, tokenizer, tuning_tasks.UPPER, rows, TuningConfig(), Surroundings()) is None

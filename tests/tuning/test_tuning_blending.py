@@ -10,8 +10,9 @@ from perdure.tuning.blending import Averaging, Blend, groups_of, slopes_and_curv
 from perdure.tuning.config import AveragingConfig, TuningConfig
 from perdure.tuning.encoding import collate, rows_of
 from perdure.tuning.forward import forward
-from perdure.tuning.regularizer import Run, Surroundings
+from perdure.tuning.regularizer import Surroundings
 from perdure.tuning.run import target_modules, tune
+from perdure.tuning.token_run import TokenRun
 from perdure.tuning.trained import dense_attached, lora_attached
 
 SHORT = dict(batch_size=4, epochs=3, learning_rate=1e-2, rank=2, alpha=4)
@@ -116,14 +117,14 @@ def test_slopes_and_curvatures_are_those_of_the_loss(tokenizer, dense):
     else:
         attached = lora_attached(model, names, rank=2, alpha=4, dropout=0.0, seed=0)
     with attached as (network, trained):
-        run = Run(network.eval(), tokenizer, rows, [], trained, Surroundings())
+        run = TokenRun(network.eval(), tokenizer, rows, [], trained, Surroundings())
         generator = torch.Generator().manual_seed(0)
         with torch.no_grad():
             for parameter, _ in trained.moving().values():
                 parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.003)
-        groups = groups_of(network, list(trained.names), 2)
+        groups = groups_of(network, run.base, list(trained.names), 2)
         before = [parameter.detach().clone() for parameter, _ in trained.moving().values()]
-        slope_K, curvature_KK = slopes_and_curvatures(run, groups, rows)
+        slope_K, curvature_KK = slopes_and_curvatures(run, groups, range(len(rows)))
         after = [parameter for parameter, _ in trained.moving().values()]
         for one, other in zip(before, after, strict=True):
             torch.testing.assert_close(one, other, atol=1e-7, rtol=1e-6)
@@ -151,9 +152,9 @@ def by_autograd(run, groups):
 def test_groups_are_neighbouring_blocks(tokenizer):
     model = tiny.llama()
     names = [f"{name}.weight" for name in target_modules(model, None)]
-    found = groups_of(model, names, 2)
+    found = groups_of(model, model, names, 2)
     assert [sorted({int(name.split(".")[2]) for name in group}) for group in found] == [[0, 1], [2, 3]]
-    assert len(groups_of(model, names, 99)) == 4
+    assert len(groups_of(model, model, names, 99)) == 4
     assert sorted(name for group in found for name in group) == sorted(names)
 
 

@@ -21,9 +21,10 @@ from perdure.tuning.encoding import Row, collate, row_of, rows_of
 from perdure.tuning.forward import forward
 from perdure.tuning.grouping import Groups
 from perdure.tuning.pool import Pool
-from perdure.tuning.regularizer import Run, Surroundings, cache_file
+from perdure.tuning.regularizer import Surroundings, cache_file
 from perdure.tuning.run import target_modules, tune
 from perdure.tuning.similarity import TfidfEncoder
+from perdure.tuning.token_run import TokenRun
 from perdure.tuning.writing import continue_shown
 
 COLOURS = {"red": (200, 10, 10), "green": (10, 200, 10), "blue": (10, 10, 200), "white": (250, 250, 250)}
@@ -169,7 +170,7 @@ def test_pictures_tell_targets_of_the_same_tokens_apart(seeing, task, rows, tmp_
     model, processor = seeing
 
     def name(chosen):
-        run = Run(model, processor.tokenizer, chosen, (), None, Surroundings(cache=tmp_path, model_id="tiny"))
+        run = TokenRun(model, processor.tokenizer, chosen, (), None, Surroundings(cache=tmp_path, model_id="tiny"))
         return cache_file(run, "previous", {})
 
     red = row_of(None, ask(("Which colour?", task.train[0].messages[0].images), "red"), processor)

@@ -13,13 +13,14 @@ from perdure.registry import regularizers
 from perdure.tuning.anchors import anchor_rows
 from perdure.tuning.encoding import collate, row_of
 from perdure.tuning.forward import forward
-from perdure.tuning.regularizer import Run, Surroundings
+from perdure.tuning.regularizer import Surroundings
 from perdure.tuning.regularizers.ewc import fisher_of
 from perdure.tuning.regularizers.feature_distance import feature_distance, standardisation, unit
 from perdure.tuning.regularizers.function_vector import FunctionVectorConfig, head_distance, task_vector
 from perdure.tuning.regularizers.l2sp import squared_distance
 from perdure.tuning.regularizers.orthogonal import overlap
 from perdure.tuning.run import target_modules
+from perdure.tuning.token_run import TokenRun
 from perdure.tuning.top_k import TopK, divergence, seen_through, top_k
 from perdure.tuning.trained import dense_attached, lora_attached
 
@@ -38,7 +39,7 @@ def running(model, tokenizer, around=None, dense=False, anchors=0):
     else:
         attached = lora_attached(model, modules, **LORA)
     with attached as (network, trained):
-        yield Run(network.eval(), tokenizer, rows, PAIRS, trained, around or Surroundings())
+        yield TokenRun(network.eval(), tokenizer, rows, PAIRS, trained, around or Surroundings())
 
 
 def prepared(run, name, **settings):
@@ -209,7 +210,8 @@ def test_a_start_token_that_every_row_has_is_not_held(small):
     with running(small, tokenizer) as run:
         made = prepared(run, "feature_distance")
         batch = collate(run.rows[:3], range(3))
-        held = made._held(batch)
+        held = torch.zeros_like(batch.mask)
+        held[made._held.places(batch, batch.mask.shape[1])] = True
         assert held.sum() == batch.mask.sum() - 3
         assert not held[torch.arange(3), batch.mask.int().argmax(1)].any()
 
@@ -492,6 +494,6 @@ def test_batches_and_their_padding_change_nothing(shallow, name):
         elif name == "distillation":
             weights = {n: sum(run.rows[n].learns[1:]) for n in numbers}
         else:
-            weights = {n: len(made._places[n]) for n in numbers}
+            weights = {n: len(made._held.of(n, 0)) for n in numbers}
         apart = sum(weights[n] * float(made.penalty(seen_of(run, made, [n]))) for n in numbers) / sum(weights.values())
         assert float(made.penalty(seen_of(run, made, numbers))) == pytest.approx(apart, abs=2e-5, rel=1e-4)

@@ -103,7 +103,7 @@ def test_targets_are_read_once_and_kept_for_the_next_start(tokenizer, tmp_path, 
     def never(*_args, **_kwargs):
         raise AssertionError("the reference is read again")
 
-    monkeypatch.setattr("perdure.tuning.top_k.read_all", never)
+    monkeypatch.setattr("perdure.tuning.top_k.top_k", never)
     assert equal(first, teach(tokenizer, None, around, **settings))
 
 

@@ -10,7 +10,7 @@ from perdure.requests.tasks import Example, Message
 from perdure.tuning.encoding import IGNORED, Row, collate, row_of, rows_of
 from perdure.tuning.forward import forward, watching
 from perdure.tuning.reading import batched, read_all
-from perdure.tuning.trainer import packed, unpacked
+from perdure.tuning.token_run import packed, unpacked
 
 CHAT = (
     "{% for message in messages %}<|{{ message.role }}|>\n{{ message.content }}</s>\n{% endfor %}"

@@ -15,10 +15,11 @@ from perdure.progress import Progress, silent
 from perdure.requests.tasks import Task
 from perdure.tuning.anchors import anchor_rows
 from perdure.tuning.config import TuningConfig
-from perdure.tuning.encoding import Row, collate, moved
-from perdure.tuning.forward import forward
-from perdure.tuning.regularizer import Run, Surroundings
-from perdure.tuning.run import attached, pairs_of, prepared_terms, target_modules
+from perdure.tuning.encoding import Row
+from perdure.tuning.preparing import prepared_terms
+from perdure.tuning.regularizer import Surroundings
+from perdure.tuning.run import attached, pairs_of, target_modules
+from perdure.tuning.token_run import TokenRun
 from perdure.tuning.trainer import Term
 
 _STEPS = 2  # timed; the faster one counts, for nothing makes a step faster than it is
@@ -76,7 +77,7 @@ def probe_tuning(
     around = replace(around, cache=None)  # targets of so few rows are of no use later
     try:
         with torch.random.fork_rng(devices=[]), attached(model, config) as (network, trained):
-            run = Run(network, tokenizer, chosen, pairs_of(task.train), trained, around)
+            run = TokenRun(network, tokenizer, chosen, pairs_of(task.train), trained, around)
             return _timed(run, prepared_terms(config, run), config, progress)
     except torch.OutOfMemoryError:
         return None
@@ -92,7 +93,7 @@ def typical_batch(rows: Sequence[Row], size: int, most_tokens: int | None) -> li
     return []
 
 
-def _timed(run: Run, terms: Sequence[Term], config: TuningConfig, progress: Progress) -> Probed:
+def _timed(run: TokenRun, terms: Sequence[Term], config: TuningConfig, progress: Progress) -> Probed:
     if config.gradient_checkpointing:
         run.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     run.model.train()
@@ -108,13 +109,13 @@ def _timed(run: Run, terms: Sequence[Term], config: TuningConfig, progress: Prog
     return Probed(len(run.rows), padded, seconds[1], named)
 
 
-def _step(run: Run, terms: Sequence[Term], optimizer: torch.optim.Optimizer) -> float:
+def _step(run: TokenRun, terms: Sequence[Term], optimizer: torch.optim.Optimizer) -> float:
     """The seconds of one step."""
     device = bare(run.model).device
     _wait(device)
     started = time.perf_counter()
     taps = {key: tap for term in terms for key, tap in term.regularizer.taps(run.model).items()}
-    seen = forward(run.model, moved(collate(run.rows, range(len(run.rows))), device), taps)
+    seen = run.forward(run.model, run.batch(range(len(run.rows))), taps)
     loss = seen.losses().mean()
     for term in terms:
         loss = loss + term.weight * term.regularizer.penalty(seen)

@@ -14,8 +14,6 @@ from torch import Tensor
 from transformers import TrainerCallback
 
 from perdure.deltas import Change, Delta, LowRank
-from perdure.models.adapters import bare
-from perdure.models.layout import layout_of
 from perdure.tuning.averaging import (
     Shadow,
     average_products,
@@ -26,13 +24,10 @@ from perdure.tuning.averaging import (
     sound_shares,
 )
 from perdure.tuning.config import AveragingConfig
-from perdure.tuning.encoding import Row, collate, moved
-from perdure.tuning.forward import forward
-from perdure.tuning.reading import batched
 from perdure.tuning.regularizer import Run
+from perdure.tuning.stages import stages_of
 from perdure.tuning.trained import LoraTrained, Trained
 
-_TOKENS = 512  # read at once with gradients: no more memory than a step of the training
 _STEP = 0.1  # of the way back to the weights of before: where the second gradient is taken
 FILE = "average.safetensors"
 """The average of a checkpoint; written last, so that it tells that the checkpoint is whole."""
@@ -74,8 +69,8 @@ def blend_of(run: Run, config: AveragingConfig, fisher: Mapping[str, Tensor]) ->
 
 def _sound(run: Run, config: AveragingConfig, fisher: Mapping[str, Tensor]) -> Blend:
     """The sound form: slope and curvature of the new task's loss along the way it went."""
-    groups = groups_of(run.model, list(run.trained.names), config.groups)
-    rows = [row for row in run.rows if not row.anchor]
+    groups = groups_of(run.model, run.base, list(run.trained.names), config.groups)
+    rows = [number for number, anchor in enumerate(run.anchors) if not anchor]
     rows = rows[:: max(1, len(rows) // config.rows)][: config.rows]
     run.around.progress("averaging", 0, len(groups) + 1)
     slope_K, curvature_KK = slopes_and_curvatures(run, groups, rows)
@@ -119,20 +114,28 @@ def _shares(slope_K: Tensor, curvature_KK: Tensor, drift_KK: Tensor, strength: f
     return None if share is None else torch.full_like(slope_K, share)
 
 
-def groups_of(model: Any, names: Sequence[str], count: int) -> list[list[str]]:
-    """The tensors in at most `count` groups of neighbouring blocks, in the order of the blocks."""
-    blocks = layout_of(model).blocks
-    inside = {id(module): place for place, block in enumerate(blocks) for module in block.modules()}
-    network = bare(model)
-    places = {name: inside.get(id(network.get_submodule(name.rpartition(".")[0])), 0) for name in names}
-    count = min(count, len(blocks))
+def groups_of(network: Any, base: Any, names: Sequence[str], count: int) -> list[list[str]]:
+    """The tensors in at most `count` groups of neighbouring stages, in the order of the stages.
+
+    What stands in none of them, such as embeddings, is with the first.
+
+    Args:
+        network: What is trained.
+        base: The model inside that has tensors of these names.
+        names: Of the tensors.
+        count: How many groups.
+    """
+    stages = [module for module, _ in stages_of(network).values()]
+    inside = {id(module): place for place, stage in enumerate(stages) for module in stage.modules()}
+    places = {name: inside.get(id(base.get_submodule(name.rpartition(".")[0])), 0) for name in names}
+    count = min(count, len(stages))
     grouped: dict[int, list[str]] = {}
     for name in names:
-        grouped.setdefault(places[name] * count // len(blocks), []).append(name)
+        grouped.setdefault(places[name] * count // len(stages), []).append(name)
     return [grouped[place] for place in sorted(grouped)]
 
 
-def slopes_and_curvatures(run: Run, groups: Sequence[Sequence[str]], rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
+def slopes_and_curvatures(run: Run, groups: Sequence[Sequence[str]], rows: Sequence[int]) -> tuple[Tensor, Tensor]:
     """g·δ_k [K] and δ_kᵀHδ_l [K, K] of the task's loss over the rows, float64.
 
     Curvatures are difference quotients of gradients on the same rows, a tenth of the way back: gradients of different
@@ -165,22 +168,22 @@ def _shift(now: Mapping[str, Tensor], steps: Mapping[str, Tensor], names: Sequen
         now[name].add_(steps[name], alpha=share)
 
 
-def _gradients(run: Run, now: Mapping[str, Tensor], rows: Sequence[Row]) -> dict[str, Tensor]:
+def _gradients(run: Run, now: Mapping[str, Tensor], rows: Sequence[int]) -> dict[str, Tensor]:
     """The gradient of the mean loss over the rows' tokens."""
     total = {name: torch.zeros_like(parameter) for name, parameter in now.items()}
-    count = sum(sum(row.learns[1:]) for row in rows)
+    count = 0
     run.model.eval()
-    for numbers in batched(rows, _TOKENS):
-        batch = moved(collate([rows[number] for number in numbers], numbers), bare(run.model).device)
+    for numbers in run.batches(rows, graded=True):
         with torch.enable_grad():
-            loss = forward(run.model, batch).losses().sum() / count
+            losses_N = run.forward(run.model, run.batch(numbers)).losses()
+            count, loss = count + len(losses_N), losses_N.sum()
         for name, gradient in zip(now, torch.autograd.grad(loss, list(now.values())), strict=True):
             total[name] += gradient
-    return total
+    return {name: gradient / count for name, gradient in total.items()}
 
 
 @torch.no_grad()
-def _loss_at(run: Run, rows: Sequence[Row], shares: Mapping[str, float]) -> float:
+def _loss_at(run: Run, rows: Sequence[int], shares: Mapping[str, float]) -> float:
     """The task's loss with these shares of the weights of before."""
     moving = run.trained.moving()
     kept = {name: parameter.detach().clone() for name, (parameter, _) in moving.items()}
@@ -189,9 +192,8 @@ def _loss_at(run: Run, rows: Sequence[Row], shares: Mapping[str, float]) -> floa
             parameter.lerp_(start.to(parameter), shares[name])
         run.model.eval()
         total, count = 0.0, 0
-        for numbers in batched(rows, _TOKENS):
-            batch = moved(collate([rows[number] for number in numbers], numbers), bare(run.model).device)
-            losses = forward(run.model, batch).losses()
+        for numbers in run.batches(rows, graded=True):
+            losses = run.forward(run.model, run.batch(numbers)).losses()
             total, count = total + float(losses.sum()), count + len(losses)
         return total / count
     finally:

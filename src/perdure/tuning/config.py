@@ -46,19 +46,13 @@ class ReplayConfig(BaseModel):
     )
 
 
-class TuningConfig(BaseModel):
-    """Settings of a tuning."""
+class TrainingConfig(BaseModel):
+    """Settings of every training, of tasks and of encoders."""
 
     model_config = _FROZEN
 
-    kind: Literal["tuning"] = "tuning"
-    method: Literal["lora", "full"] = Field("lora", description="Low-rank adapters, or all weights of the blocks")
     rank: int = Field(8, ge=1, description="lora: rank of the adapters")
     alpha: int = Field(16, ge=1, description="lora: the change is multiplied by alpha / rank")
-    dropout: float = Field(0.0, ge=0, lt=1, description="lora: dropout before the adapters; the model's own is off")
-    targets: tuple[str, ...] | None = Field(
-        None, min_length=1, description="Endings of the names of modules that are trained; all projections if not given"
-    )
     epochs: float = Field(3, gt=0, description="Passes over the rows")
     max_steps: int | None = Field(None, ge=1, description="At most this many steps")
     batch_size: int = Field(16, ge=1, description="Rows of a batch; under torchrun its processes share them")
@@ -68,6 +62,33 @@ class TuningConfig(BaseModel):
     warmup: int = Field(0, ge=0, description="Steps until the learning rate is reached")
     weight_decay: float = Field(0.0, ge=0, description="AdamW's weight decay")
     max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm")
+    save_every: int = Field(100, ge=1, description="Steps after which the work can be taken up again")
+    report_to: tuple[str, ...] = Field((), description="Trackers of transformers, such as tensorboard or wandb")
+    seed: int = Field(0, ge=0, lt=2**32, description="Seed of adapters, order and dropout")
+    regularizers: tuple[dict[str, Any], ...] = Field((), description="What holds the model: kind, weight and settings")
+    averaging: AveragingConfig = AveragingConfig(form="none")
+
+    @field_validator("regularizers")
+    @classmethod
+    def _known(cls, given: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
+        """Every regularizer exists and its settings are right; defaults are filled in, so that a recipe says all."""
+        return tuple(made(each)[1].model_dump(mode="json") for each in given)
+
+    def terms(self) -> list[tuple[str, RegularizerConfig]]:
+        """Names and settings of the regularizers that have a weight."""
+        found = [made(each) for each in self.regularizers]
+        return [(name, config) for name, config in found if config.weight]
+
+
+class TuningConfig(TrainingConfig):
+    """Settings of a tuning."""
+
+    kind: Literal["tuning"] = "tuning"
+    method: Literal["lora", "full"] = Field("lora", description="Low-rank adapters, or all weights of the blocks")
+    dropout: float = Field(0.0, ge=0, lt=1, description="lora: dropout before the adapters; the model's own is off")
+    targets: tuple[str, ...] | None = Field(
+        None, min_length=1, description="Endings of the names of modules that are trained; all projections if not given"
+    )
     max_tokens: int = Field(1024, ge=2, description="A longer row is refused")
     patience: int | None = Field(
         None, ge=1, description="Stop after this many epochs without a better validation loss, and keep the best"
@@ -76,11 +97,6 @@ class TuningConfig(BaseModel):
     sharding: Literal["none", "fsdp2"] = Field(
         "none", description="Under torchrun: whole copies of the weights, or FSDP2"
     )
-    save_every: int = Field(100, ge=1, description="Steps after which the work can be taken up again")
-    report_to: tuple[str, ...] = Field((), description="Trackers of transformers, such as tensorboard or wandb")
-    seed: int = Field(0, ge=0, lt=2**32, description="Seed of adapters, order and dropout")
-    regularizers: tuple[dict[str, Any], ...] = Field((), description="What holds the model: kind, weight and settings")
-    averaging: AveragingConfig = AveragingConfig(form="none")
     replay: ReplayConfig = ReplayConfig()
     anchors: int = Field(
         0, ge=0, description="Rows besides the task's that regularizers hold on to, none of them learnt"
@@ -88,12 +104,6 @@ class TuningConfig(BaseModel):
     anchor_source: Literal["own", "passages"] = Field(
         "own", description="own: what the model writes freely; passages: the built-in text"
     )
-
-    @field_validator("regularizers")
-    @classmethod
-    def _known(cls, given: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
-        """Every regularizer exists and its settings are right; defaults are filled in, so that a recipe says all."""
-        return tuple(made(each)[1].model_dump(mode="json") for each in given)
 
     @model_validator(mode="after")
     def _sensible(self) -> "TuningConfig":
@@ -110,11 +120,6 @@ class TuningConfig(BaseModel):
     def _weighs(self) -> bool:
         """Whether gradients of the weights themselves are needed."""
         return self.averaging.metric == "fisher" or any(name == "ewc" for name, _ in self.terms())
-
-    def terms(self) -> list[tuple[str, RegularizerConfig]]:
-        """Names and settings of the regularizers that have a weight."""
-        found = [made(each) for each in self.regularizers]
-        return [(name, config) for name, config in found if config.weight]
 
 
 def resolved(given: Mapping[str, Any]) -> dict[str, Any]:

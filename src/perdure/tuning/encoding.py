@@ -184,6 +184,10 @@ class Collated:
         mask_BT: Tensor = self.inputs["attention_mask"].bool()
         return mask_BT
 
+    def mask_of(self, _size: int) -> Tensor:
+        """Where a token is, [B, T]: the same in every layer."""
+        return self.mask
+
     @property
     def has_pictures(self) -> bool:
         """Whether something is read besides tokens and what is said of each."""

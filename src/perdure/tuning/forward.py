@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -21,23 +21,53 @@ Taps = Mapping[str, tuple[Any, Literal["input", "output"]]]
 """From a name to a module, and whether what it reads or what it gives is seen."""
 
 
+class Batch(Protocol):
+    """Rows that are read together: of tokens, or labelled items."""
+
+    @property
+    def rows_B(self) -> Tensor:  # noqa: N802 - a shape suffix
+        """Which row of the task each is."""
+
+    @property
+    def anchor_B(self) -> Tensor:  # noqa: N802 - a shape suffix
+        """Whether each is there for regularizers only."""
+
+    @property
+    def numbers(self) -> list[int]:
+        """Which row of the task each is."""
+
+    def mask_of(self, size: int) -> Tensor:
+        """Where a layer that shows `size` tokens shows one of the row and no padding, [B, T]."""
+
+
 @dataclass(frozen=True)
 class Seen:
     """What a forward pass showed.
 
     Attributes:
         batch: What was read.
-        logits_NV: At the places that predict a learnt token, row after row; in the model's own precision.
-        labels_N: These tokens.
+        logits_NV: At the places that predict a learnt token, row after row, or of each item; in the model's own
+            precision.
+        labels_N: These tokens, or the items' classes.
         rows_N: The row in the batch that each stands in.
         taps: From a tap's name to the tensor [B, T, D] it saw.
     """
 
-    batch: Collated
+    batch: Batch
     logits_NV: Tensor
     labels_N: Tensor
     rows_N: Tensor
     taps: Mapping[str, Tensor]
+
+    @property
+    def told(self) -> Tensor:
+        """The logits [N, V] in which the model of before can be asked the same: those of its only head."""
+        return self.logits_NV
+
+    @property
+    def told_rows(self) -> Tensor:
+        """The row [N] in the batch that each of `told` stands in."""
+        return self.rows_N
 
     @property
     def counts(self) -> list[int]:

@@ -1,7 +1,7 @@
 """All rows read once without gradients, in batches of like length, with what taps see of each row."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -35,15 +35,22 @@ def read_all(
         stage: What the work is called there.
     """
     add = counting(progress, stage, len(rows))
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
+    with evaluating(model):
         for numbers in batched(rows, tokens):
             batch = moved(collate([rows[number] for number in numbers], numbers), bare(model).device)
             with patch(batch):
                 seen = forward(model, batch, taps)
             yield seen
             add(len(numbers))
+
+
+@contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    """While open, the model is in evaluation mode; afterwards every module is in its own again."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
     finally:
         for module, mode in modes.items():
             module.training = mode

@@ -1,22 +1,24 @@
 """What a regularizer is, what it is prepared with, and the names they are found by."""
 
-from collections.abc import Callable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from perdure.content import digest_json
 from perdure.deltas import Delta
 from perdure.errors import SettingError
-from perdure.progress import Progress, silent
+from perdure.progress import Progress, counting, silent
 from perdure.registry import regularizers
 from perdure.settings import checked
-from perdure.tuning.encoding import Row
-from perdure.tuning.forward import Seen, Taps
+from perdure.tuning.forward import Batch, Seen, Taps
+from perdure.tuning.reading import evaluating
 from perdure.tuning.trained import Trained
 
 Reference = Literal["previous", "original"]
@@ -60,33 +62,115 @@ class Surroundings:
     progress: Progress = silent
 
 
-@dataclass(frozen=True)
-class Run:
-    """One task about to be trained.
+class Run(ABC):
+    """One task about to be trained: rows of tokens (`TokenRun`) or labelled items (`perdure.tuning.encoders`).
+
+    Rows have numbers from 0 on. What a regularizer needs to know of them it asks here, so that one implementation
+    serves both.
 
     Attributes:
         model: The network that is trained; its change is none while regularizers are prepared.
-        tokenizer: Its tokenizer.
-        rows: The rows that are trained on.
-        pairs: Inputs and outputs of the task without their instruction, for prompts with examples.
         trained: The weights under training.
         around: What the tuning stands on.
-        batch_tokens: How many padded tokens are read at once without gradients.
     """
 
     model: Any
-    tokenizer: Any
-    rows: Sequence[Row]
-    pairs: Sequence[tuple[str, str]]
     trained: Trained
     around: Surroundings
-    batch_tokens: int = 2048
 
+    @property
+    @abstractmethod
+    def base(self) -> Any:
+        """The model inside the network whose tensors the delta names."""
+
+    @property
+    @abstractmethod
+    def anchors(self) -> Sequence[bool]:
+        """Of each row, whether it is only there to be held."""
+
+    @property
+    def weights(self) -> Sequence[float] | None:
+        """How much each row counts where it is held; all alike when None."""
+        return None
+
+    @abstractmethod
+    def content(self) -> Any:
+        """What tells these rows from others, as JSON."""
+
+    @property
+    def first(self) -> int:
+        """The first token of a row that says something of it: not a start token that all rows share."""
+        return 0
+
+    @abstractmethod
+    def tokens(self, number: int, size: int) -> int:
+        """How many tokens of a row a layer shows that gives `size` of them with padding."""
+
+    @abstractmethod
+    def told(self, number: int) -> int:
+        """How many of a forward pass's distributions are a row's."""
+
+    @property
+    @abstractmethod
+    def outcomes(self) -> int:
+        """Between how many outcomes each of them tells."""
+
+    @abstractmethod
+    def packed(self, numbers: Sequence[int]) -> dict[str, Tensor]:
+        """Rows as one flat batch of tensors, on the CPU: what data loaders of every kind can move."""
+
+    @abstractmethod
+    def unpacked(self, inputs: Mapping[str, Tensor]) -> Batch:
+        """The batch that was packed."""
+
+    @abstractmethod
+    def batch(self, numbers: Sequence[int]) -> Batch:
+        """Rows as a batch, where the model is."""
+
+    @abstractmethod
+    def batches(self, numbers: Sequence[int], *, graded: bool = False) -> Iterable[list[int]]:
+        """The rows in parts of like length, as many as are read at once; fewer where gradients are taken."""
+
+    @abstractmethod
+    def forward(self, model: Any, batch: Batch, taps: Taps | None = None) -> Seen:
+        """One pass of the network, or of a reference."""
+
+    @abstractmethod
     def reference(self, which: Reference) -> AbstractContextManager[Any]:
         """The reference model while open, in evaluation mode."""
-        if which == "original" and self.around.original is not None:
-            return self.around.original()
-        return nullcontext(self.model)
+
+    @abstractmethod
+    def untouched(self) -> AbstractContextManager[Any] | None:
+        """While open, the network gives what it gave before this task; None where only its weights would tell."""
+
+    @torch.no_grad()
+    def read(
+        self,
+        model: Any,
+        taps: Taps,
+        numbers: Sequence[int] | None = None,
+        *,
+        patch: Callable[[Any], AbstractContextManager[None]] = lambda _batch: nullcontext(),
+        stage: str = "reading the reference",
+    ) -> Iterator[Seen]:
+        """What rows show without gradients, every one once, in any order.
+
+        Args:
+            model: The network, or a reference.
+            taps: What is seen besides the logits.
+            numbers: Which rows; all when not given.
+            patch: Open while a batch is read; what it changes in the model is the caller's affair.
+            stage: What the work is called.
+        """
+        chosen = range(len(self.anchors)) if numbers is None else numbers
+        add = counting(self.around.progress, stage, len(chosen))
+        with evaluating(model):
+            for part in self.batches(chosen):
+                batch = self.batch(part)
+                with patch(batch):
+                    seen = self.forward(model, batch, taps)
+                yield seen
+                add(len(part))
 
 
 class Regularizer(Protocol):
@@ -123,9 +207,8 @@ def made(given: Mapping[str, Any]) -> tuple[str, RegularizerConfig]:
 def cache_file(run: Run, reference: Reference, settings: Mapping[str, Any]) -> Path | None:
     """Where targets of these rows are kept, by the content they depend on; None without a cache.
 
-    The reference's weights, the rows' tokens, the bytes of their pictures and the settings make the name.
+    The reference's weights, the rows' content and the settings make the name.
     """
     if run.around.cache is None or not run.around.model_id:
         return None
-    rows = [[list(row.ids), list(map(int, row.learns)), *(row.shown.digests if row.shown else ())] for row in run.rows]
-    return run.around.cache / digest_json([run.around.model_id, reference, rows, settings])
+    return run.around.cache / digest_json([run.around.model_id, reference, run.content(), settings])

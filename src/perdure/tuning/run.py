@@ -1,31 +1,27 @@
 """From a task to a delta: rows, the weights under training, the penalties, the Trainer, the averaging."""
 
-import math
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from perdure.deltas import Delta
-from perdure.errors import RequestError, SettingError, TuneError
+from perdure.errors import RequestError, SettingError
 from perdure.models import layout_of
-from perdure.models.adapters import bare
-from perdure.registry import regularizers
 from perdure.requests.tasks import Example, Task
 from perdure.tuning import processes
 from perdure.tuning.anchors import anchor_rows
 from perdure.tuning.blending import FILE, Averaging, blend_of
-from perdure.tuning.config import TuningConfig
-from perdure.tuning.encoding import Row, rows_of
+from perdure.tuning.config import TrainingConfig, TuningConfig
+from perdure.tuning.encoding import rows_of
+from perdure.tuning.preparing import Clock, last_checkpoint, prepared_terms, telling_memory, working_folder
 from perdure.tuning.regularizer import Run, State, Surroundings
 from perdure.tuning.regularizers.ewc import fisher_of
 from perdure.tuning.shown import has_pictures
+from perdure.tuning.token_run import TokenRun
 from perdure.tuning.trained import Trained, dense_attached, lora_attached
 from perdure.tuning.trainer import TaskTrainer, Telling, Term, arguments
 
@@ -90,63 +86,53 @@ def tune(
     )
     held = rows_of(tokenizer, task.validation, chosen.max_tokens, **reading)
     processes.join(model, chosen)
-    with attached(model, chosen, start) as (network, trained), _folder(work) as folder, _telling(chosen):
+    with attached(model, chosen, start) as (network, trained), working_folder(work) as folder, telling_memory(chosen):
         texts = (example for example in task.train if not has_pictures(example))
-        run = Run(network, tokenizer, rows, pairs_of(texts), trained, around)
-        clock = _Clock()
+        run = TokenRun(network, tokenizer, rows, pairs_of(texts), trained, around, held_out=held)
+        clock = Clock()
         terms = prepared_terms(chosen, run)
         clock.stop("preparing")
-        log, delta = _trained(run, held, terms, chosen, folder, kept=work is not None)
+        log, delta = _trained(run, terms, chosen, folder, kept=work is not None)
         clock.stop("training")
-        tuned = _finished(run, terms, chosen, delta, log)
+        tuned = finished(run, terms, chosen, delta, log)
         clock.stop("averaging")
         noted = replace(tuned.delta, notes={**tuned.delta.notes, "cpu_seconds": clock.parts})
         return replace(tuned, delta=noted, alone=trained.delta())
 
 
-class _Clock:
-    """CPU seconds of all threads, part by part."""
-
-    def __init__(self) -> None:
-        self.parts: dict[str, float] = {}
-        self._last = time.process_time()
-
-    def stop(self, part: str) -> None:
-        """The part that ended now."""
-        now = time.process_time()
-        self.parts[part], self._last = round(now - self._last, 3), now
-
-
 def _trained(
-    run: Run, held: Sequence[Row], terms: Sequence[Term], config: TuningConfig, folder: Path, *, kept: bool
+    run: TokenRun, terms: Sequence[Term], config: TuningConfig, folder: Path, *, kept: bool
 ) -> tuple[list[dict[str, float]], Delta]:
     """The training itself: its log, and the change at its end."""
     network = run.model
-    args = arguments(config, folder, bare(network).device, len(run.rows), held=bool(held), kept=kept)
-    trainer = TaskTrainer(network, args, run.rows, held, terms)
+    watching = config.patience is not None and bool(run.held_out)
+    args = arguments(
+        config,
+        folder,
+        run.base.device,
+        len(run.rows),
+        watching=watching,
+        kept=kept and config.sharding == "none",  # the Trainer takes no checkpoint of a sharded model
+        checkpointing=config.gradient_checkpointing,
+    )
+    trainer = TaskTrainer(run, args, terms, held=len(run.held_out))
     trainer.add_callback(Telling(run.around.progress, "training"))
     steps = Averaging(run.trained, config.averaging, folder)
     if steps.each_step:
         trainer.add_callback(steps)
-    if config.patience is not None and held:
+    if watching:
         from transformers import EarlyStoppingCallback
 
         trainer.add_callback(EarlyStoppingCallback(config.patience))
     processes.check_in_force(network, trainer.accelerator.num_processes, config)
-    trainer.train(resume_from_checkpoint=_last_checkpoint(folder, each_step=steps.each_step))
+    trainer.train(resume_from_checkpoint=last_checkpoint(folder, FILE if steps.each_step else "trainer_state.json"))
     processes.wait()
     network.eval()
-    figures = ("loss", "eval_loss", "grad_norm", "learning_rate", "epoch", "step")
-    log = [
-        {key: value for key, value in entry.items() if key in figures or key.startswith("regularizer/")}
-        for entry in trainer.state.log_history
-        if "loss" in entry or "eval_loss" in entry
-    ]
-    return log, steps.averaged(run.trained.delta()).check_finite()
+    return trainer.figures(), steps.averaged(run.trained.delta()).check_finite()
 
 
-def _finished(
-    run: Run, terms: Sequence[Term], config: TuningConfig, delta: Delta, log: list[dict[str, float]]
+def finished(
+    run: Run, terms: Sequence[Term], config: TrainingConfig, delta: Delta, log: list[dict[str, float]]
 ) -> Tuned:
     """What is kept: the averaged change, and what the regularizers pass on."""
     states: dict[str, State] = dict(run.around.states)
@@ -158,23 +144,12 @@ def _finished(
     if config.averaging.form == "sound" and config.averaging.metric == "fisher":
         states[_FISHER] = _added(states.get(_FISHER, {}), fisher_of(run, config.averaging.rows))
     averaging = dict(blend.notes) or {"form": config.averaging.form}
-    notes = {"log": log, "averaging": averaging, "rows": len(run.rows)}
+    notes = {"log": log, "averaging": averaging, "rows": len(run.anchors)}
     return Tuned(replace(blend.applied(delta), notes=notes).check_finite(), states)
 
 
 def _added(first: State, second: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: first[name] + fisher if name in first else fisher for name, fisher in second.items()}
-
-
-def prepared_terms(config: TuningConfig, run: Run) -> list[Term]:
-    """The regularizers, prepared while the model is still what it was."""
-    terms = []
-    run.model.eval()
-    for name, settings in config.terms():
-        regularizer = regularizers.get(name).call(settings)
-        regularizer.prepare(run)
-        terms.append(Term(name, settings.weight, regularizer))
-    return terms
 
 
 def target_modules(model: Any, endings: Sequence[str] | None) -> list[str]:
@@ -225,34 +200,3 @@ def pairs_of(examples: Iterable[Example]) -> list[tuple[str, str]]:
         asked = example.messages[-2].content.removeprefix(example.instruction).strip()
         found.append((asked or example.messages[-2].content, example.answer))
     return found
-
-
-@contextmanager
-def _folder(work: Path | None) -> Iterator[Path]:
-    if work is not None:
-        work.mkdir(parents=True, exist_ok=True)
-        yield work
-        return
-    with TemporaryDirectory(prefix="perdure-tune-") as scratch:
-        yield Path(processes.agreed(scratch))
-
-
-def _last_checkpoint(folder: Path, *, each_step: bool) -> str | None:
-    """The last checkpoint that was written to its end: an interruption may have left half of a later one."""
-    last = FILE if each_step else "trainer_state.json"
-    whole = [file.parent for file in folder.glob(f"checkpoint-*/{last}")]
-    return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
-
-
-@contextmanager
-def _telling(config: TuningConfig) -> Iterator[None]:
-    """Running out of memory is told with what helps."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        half = max(1, config.batch_size // 2)
-        raise TuneError(
-            f"memory ran out with batch_size={config.batch_size}: take batch_size={half} with "
-            f"accumulation={math.ceil(config.accumulation * config.batch_size / half)} (the same steps), "
-            "gradient_checkpointing=true, or a smaller max_tokens. Nothing was stored"
-        ) from error

@@ -1,4 +1,4 @@
-"""A model's next-token distributions kept small: the most probable tokens, and the mass of all others.
+"""A model's distributions over tokens or classes kept small: the most probable ones, and the mass of all others.
 
 Merging the others into one outcome can only lower a divergence, and lowers it little where they have little mass.
 Shape suffixes: N tokens, V vocabulary, K kept.
@@ -12,10 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from perdure.models.adapters import bare
-from perdure.tuning.encoding import Row
 from perdure.tuning.forward import Seen
-from perdure.tuning.reading import read_all
+from perdure.tuning.regularizer import Run
 from perdure.tuning.stores import RowStore, stored
 
 
@@ -79,34 +77,39 @@ class Targets:
 
 
 def targets(
+    run: Run,
     model: Any,
-    rows: Sequence[Row],
     count: int,
     *,
+    numbers: Sequence[int] | None = None,
     path: Path | None = None,
     **reading: Any,
 ) -> Targets:
-    """What the model expects at every learnt token, from one pass over the rows or from the files of an earlier one.
+    """What a reference answers wherever a row has something told, from one pass or from the files of an earlier one.
 
     Args:
+        run: The task.
         model: The reference.
-        rows: The rows.
-        count: Tokens told apart.
+        count: Outcomes told apart.
+        numbers: Which rows, in the order in which they are found again; all when not given.
         path: Where it is kept, without an ending; in memory when not given.
-        reading: Further arguments of `read_all`, such as a patch that puts a vector into a layer.
+        reading: Further arguments of `Run.read`, such as a patch that puts a vector into a layer.
     """
-    counts = [sum(row.learns[1:]) for row in rows]
-    size = min(count, _vocabulary(model) - 1)
+    chosen = list(range(len(run.anchors)) if numbers is None else numbers)
+    places = {number: place for place, number in enumerate(chosen)}
+    counts = [run.told(number) for number in chosen]
+    size = min(count, run.outcomes - 1)
     logs: dict[int, Tensor] = {}
 
     def fill() -> Iterable[tuple[int, Tensor]]:
-        for seen in read_all(model, rows, {}, **reading):
-            kept = top_k(seen.logits_NV, count)
+        for seen in run.read(model, {}, chosen, **reading):
+            kept = top_k(seen.told, count)
             joined_NM = torch.cat([kept.log_NK, kept.rest_N[:, None]], 1)
-            split = [torch.split(part.cpu(), seen.counts) for part in (kept.ids_NK.int(), joined_NM)]
+            sizes = [run.told(number) for number in seen.batch.numbers]
+            split = [torch.split(part.cpu(), sizes) for part in (kept.ids_NK.int(), joined_NM)]
             for number, ids_NK, log_NM in zip(seen.batch.numbers, *split, strict=True):
-                logs[number] = log_NM
-                yield number, ids_NK
+                logs[places[number]] = log_NM
+                yield places[number], ids_NK
 
     files = (None, None) if path is None else (path.with_suffix(".logs.npy"), path.with_suffix(".ids.npy"))
     if files[0] is not None and not files[0].is_file() and files[1] is not None:
@@ -114,7 +117,3 @@ def targets(
     ids = stored(counts, (size,), torch.int32, fill, path=files[1])
     values = stored(counts, (size + 1,), torch.float32, logs.items, path=files[0])
     return Targets(ids, values)
-
-
-def _vocabulary(model: Any) -> int:
-    return int(bare(model).get_output_embeddings().weight.shape[0])

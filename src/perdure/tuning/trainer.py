@@ -1,7 +1,7 @@
 """One transformers Trainer: the task's loss plus weighted penalties."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +16,9 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from perdure.errors import TuneError
 from perdure.progress import Progress
 from perdure.tuning import processes
-from perdure.tuning.config import TuningConfig
-from perdure.tuning.encoding import IGNORED, Collated, Row, collate
-from perdure.tuning.forward import Taps, forward
-from perdure.tuning.regularizer import Regularizer
+from perdure.tuning.config import TrainingConfig
+from perdure.tuning.forward import Taps
+from perdure.tuning.regularizer import Regularizer, Run
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Term:
 
 
 class Numbers(Dataset[int]):
-    """The numbers of rows, drawn by the Trainer; the rows themselves are put together in `packed`."""
+    """The numbers of rows, drawn by the Trainer; the rows themselves are put together in `Run.packed`."""
 
     def __init__(self, numbers: range) -> None:
         self._numbers = numbers
@@ -44,49 +43,34 @@ class Numbers(Dataset[int]):
         return self._numbers[place]
 
 
-def packed(rows: Sequence[Row], numbers: Sequence[int]) -> dict[str, Tensor]:
-    """Rows as one flat batch of tensors: what data loaders of every kind can move."""
-    batch = collate([rows[number] for number in numbers], numbers)
-    task_BT = batch.labels_BT.masked_fill(batch.anchor_B[:, None], IGNORED)
-    own = {"labels": task_BT, "learnt": batch.labels_BT, "asked": batch.asked_B, "anchor": batch.anchor_B}
-    return {**batch.inputs, **own, "rows": batch.rows_B}
-
-
-def unpacked(inputs: Mapping[str, Any]) -> Collated:
-    """The batch that was packed."""
-    own = ("labels", "learnt", "asked", "anchor", "rows")
-    learnt_BT = inputs["learnt"]
-    first = int((learnt_BT != IGNORED).any(0).nonzero()[0])
-    return Collated(
-        {name: value for name, value in inputs.items() if name not in own},
-        learnt_BT,
-        inputs["asked"],
-        inputs["rows"],
-        inputs["anchor"],
-        learnt_BT.shape[1] - first + 1,
-    )
-
-
 class TaskTrainer(Trainer):  # type: ignore[misc]
-    """A Trainer whose loss is the mean NLL of learnt tokens plus Σ weight · penalty.
+    """A Trainer whose loss is the mean NLL of learnt tokens, or of items, plus Σ weight · penalty.
 
     Penalties are means over rows or tokens of a batch; with gradient accumulation and data parallel they are averaged.
     Each is logged as `regularizer/<name>`, before its weight.
     """
 
-    def __init__(
-        self, model: Any, args: TrainingArguments, rows: Sequence[Row], held: Sequence[Row], terms: Sequence[Term]
-    ) -> None:
-        self._terms = list(terms)
-        self._taps: Taps = {key: tap for term in terms for key, tap in term.regularizer.taps(model).items()}
+    def __init__(self, run: Run, args: TrainingArguments, terms: Sequence[Term], *, held: int = 0, **more: Any) -> None:
+        """A Trainer of a run's network.
+
+        Args:
+            run: The task.
+            args: The Trainer's own settings.
+            terms: The regularizers, prepared.
+            held: How many rows follow those of the run, and watch the training.
+            more: Further arguments of the Trainer.
+        """
+        self._run, self._terms = run, list(terms)
+        self._taps: Taps = {key: tap for term in terms for key, tap in term.regularizer.taps(run.model).items()}
         self._sums: dict[str, tuple[float, int]] = {}
-        both = [*rows, *held]
+        rows = len(run.anchors)
         super().__init__(
-            model=model,
+            model=run.model,
             args=args,
-            train_dataset=Numbers(range(len(rows))),
-            eval_dataset=Numbers(range(len(rows), len(both))) if held else None,
-            data_collator=lambda numbers: packed(both, numbers),
+            train_dataset=Numbers(range(rows)),
+            eval_dataset=Numbers(range(rows, rows + held)) if held else None,
+            data_collator=run.packed,
+            **more,
         )
         self.model_accepts_loss_kwargs = True  # the number of learnt tokens of all accumulated batches is wanted
         self.loss_is_scaled_for_ga = True
@@ -99,13 +83,13 @@ class TaskTrainer(Trainer):  # type: ignore[misc]
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """The mean NLL of the task's tokens over all accumulated batches, and in training the penalties.
+        """The mean NLL of the task's tokens or items over all accumulated batches, and in training the penalties.
 
         Raises:
             TuneError: The loss is not a number.
         """
         training = model.training
-        seen = forward(model, unpacked(inputs), self._taps if training else None)
+        seen = self._run.forward(model, self._run.unpacked(inputs), self._taps if training else None)
         task_N = ~seen.batch.anchor_B[seen.rows_N]
         total = (seen.losses() * task_N).sum()
         count = task_N.sum() if num_items_in_batch is None else num_items_in_batch
@@ -144,6 +128,15 @@ class TaskTrainer(Trainer):  # type: ignore[misc]
             folder = output_dir or str(self.args.output_dir)
             self.model.save_pretrained(folder, state_dict=state_dict, save_embedding_layers=False)
 
+    def figures(self) -> list[dict[str, float]]:
+        """What was logged on the way: losses, penalties, learning rate."""
+        kept = ("loss", "eval_loss", "grad_norm", "learning_rate", "epoch", "step")
+        return [
+            {key: value for key, value in entry.items() if key in kept or key.startswith("regularizer/")}
+            for entry in self.state.log_history
+            if "loss" in entry or "eval_loss" in entry
+        ]
+
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """The Trainer's figures and the penalties since the last time."""
         if "loss" in logs:
@@ -170,7 +163,14 @@ class Telling(TrainerCallback):  # type: ignore[misc]
 
 
 def arguments(
-    config: TuningConfig, folder: Path, device: torch.device, rows: int, *, held: bool, kept: bool
+    config: TrainingConfig,
+    folder: Path,
+    device: torch.device,
+    rows: int,
+    *,
+    watching: bool = False,
+    kept: bool = False,
+    checkpointing: bool = False,
 ) -> TrainingArguments:
     """The Trainer's own settings.
 
@@ -179,15 +179,14 @@ def arguments(
         folder: Where checkpoints lie.
         device: Where the model is.
         rows: How many rows are trained on.
-        held: Whether there are held-out rows.
+        watching: Whether the best epoch by the held-out rows is kept.
         kept: Whether the folder outlives the training, so that checkpoints are worth their time.
+        checkpointing: Whether activations are computed again on the way back.
     """
-    watching = config.patience is not None and held
     steps = min(math.ceil(rows / (config.batch_size * config.accumulation)), config.max_steps or 10)
     best = {"load_best_model_at_end": True, "metric_for_best_model": "eval_loss", "greater_is_better": False}
-    kept = kept and config.sharding == "none"  # the Trainer takes no checkpoint of a sharded model
     saving = {"save_strategy": "epoch" if watching else "steps" if kept else "no", "save_steps": config.save_every}
-    checkpointing = {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": False}}
+    less_memory = {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": False}}
     arguments = TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=config.batch_size // processes.count(),
@@ -214,7 +213,7 @@ def arguments(
         eval_strategy="epoch" if watching else "no",
         **saving,
         **(best if watching else {}),
-        **(checkpointing if config.gradient_checkpointing else {}),
+        **(less_memory if checkpointing else {}),
         ddp_find_unused_parameters=False,
     )
     arguments._n_gpu = min(1, arguments.n_gpu)  # one process trains on one device; more are torchrun's affair

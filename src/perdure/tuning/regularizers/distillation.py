@@ -39,27 +39,21 @@ class Distillation:
     def prepare(self, run: Run) -> None:
         """Read what the reference expects, once."""
         on = self._config.on
-        numbers = [number for number, row in enumerate(run.rows) if on == "all" or row.anchor == (on == "anchors")]
+        numbers = [number for number, anchor in enumerate(run.anchors) if on == "all" or anchor == (on == "anchors")]
         self._places = {number: place for place, number in enumerate(numbers)}
         settings = {"kind": "distillation", "top_k": self._config.top_k, "rows": on}
+        path = cache_file(run, self._config.reference, settings)
         with run.reference(self._config.reference) as model:
-            self._targets = targets(
-                model,
-                [run.rows[number] for number in numbers],
-                self._config.top_k,
-                path=cache_file(run, self._config.reference, settings),
-                tokens=run.batch_tokens,
-                progress=run.around.progress,
-            )
+            self._targets = targets(run, model, self._config.top_k, numbers=numbers, path=path)
 
     def penalty(self, seen: Seen) -> Tensor:
         """Mean over the tokens of the batch's held rows of KL[reference ‖ model], nats; 0 where it has none."""
         held = [number in self._places for number in seen.batch.numbers]
         if not any(held):
-            return seen.logits_NV.new_zeros(())
+            return seen.told.new_zeros(())
         expected = self._targets.of_rows([self._places[n] for n in seen.batch.numbers if n in self._places])
-        expected = expected.to(seen.logits_NV.device)
-        logits_NV = seen.logits_NV[torch.tensor(held, device=seen.rows_N.device)[seen.rows_N]]
+        expected = expected.to(seen.told.device)
+        logits_NV = seen.told[torch.tensor(held, device=seen.told_rows.device)[seen.told_rows]]
         return divergence(expected, seen_through(logits_NV, expected.ids_NK)).mean()
 
     def after_task(self, _run: Run) -> State:

@@ -13,8 +13,7 @@ from torch import Tensor
 from perdure.models.adapters import bare
 from perdure.models.layout import tensors_of
 from perdure.registry import regularizers
-from perdure.tuning.encoding import collate, moved
-from perdure.tuning.forward import Seen, Taps, forward
+from perdure.tuning.forward import Seen, Taps
 from perdure.tuning.regularizer import RegularizerConfig, Run, State
 
 
@@ -71,9 +70,9 @@ def fisher_of(run: Run, count: int) -> dict[str, Tensor]:
         run: The task; the model carries what was learnt.
         count: At most this many rows, evenly spaced.
     """
-    step = max(1, len(run.rows) // count)
-    rows = [row for row in run.rows[::step] if not row.anchor][:count]
-    weights = tensors_of(run.model, list(run.trained.names))
+    step = max(1, len(run.anchors) // count)
+    rows = [number for number, anchor in list(enumerate(run.anchors))[::step] if not anchor][:count]
+    weights = tensors_of(run.base, list(run.trained.names))
     total = {name: torch.zeros_like(weight, dtype=torch.float32) for name, weight in weights.items()}
     model = bare(run.model)
     flags = {parameter: parameter.requires_grad for parameter in model.parameters()}
@@ -82,9 +81,9 @@ def fisher_of(run: Run, count: int) -> dict[str, Tensor]:
         weight.requires_grad_(True)
     model.eval()
     try:
-        for number, row in enumerate(rows):
-            run.around.progress("Fisher information", number, len(rows))
-            for name, gradient in _gradients(run.model, row, weights).items():
+        for place, number in enumerate(rows):
+            run.around.progress("Fisher information", place, len(rows))
+            for name, gradient in _gradients(run, number, weights).items():
                 total[name] += gradient.float().square() / len(rows)
     finally:
         for parameter, flag in flags.items():
@@ -93,10 +92,9 @@ def fisher_of(run: Run, count: int) -> dict[str, Tensor]:
     return {name: fisher.cpu() for name, fisher in total.items()}
 
 
-def _gradients(model: Any, row: Any, weights: dict[str, Any]) -> dict[str, Tensor]:
+def _gradients(run: Run, number: int, weights: dict[str, Any]) -> dict[str, Tensor]:
     """The gradient of the log-probability of a row's answer."""
-    batch = moved(collate([row], [0]), bare(model).device)
     with torch.enable_grad():
-        loss = forward(model, batch).losses().sum()
+        loss = run.forward(run.model, run.batch([number])).losses().sum()
     found = torch.autograd.grad(loss, list(weights.values()))
     return dict(zip(weights, found, strict=True))

@@ -7,7 +7,7 @@ size, L layers, H query heads.
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from pydantic import Field
@@ -20,9 +20,9 @@ from perdure.registry import regularizers
 from perdure.requests.functions import Pair
 from perdure.tuning.encoding import IGNORED, Collated
 from perdure.tuning.forward import Seen, Taps
-from perdure.tuning.reading import read_all
 from perdure.tuning.regularizer import Reference, RegularizerConfig, Run, State, cache_file
 from perdure.tuning.stores import RowStore, stored
+from perdure.tuning.token_run import TokenRun
 from perdure.tuning.top_k import Targets, divergence, seen_through, targets
 from perdure.vectors import few_shot_prompts, function_vector, mean_activations
 from perdure.vectors.prompts import Prompt
@@ -66,8 +66,13 @@ class FunctionVector:
         """Read, once, the heads of the reference at the last input token and what it expects with the vector added.
 
         Raises:
-            SettingError: No heads were given and there is no way to find them, or the layer does not exist.
+            SettingError: No heads were given and there is no way to find them, the layer does not exist, or the
+                network writes no text.
         """
+        if not isinstance(run, TokenRun):
+            raise SettingError(
+                "the regularizer function_vector holds heads that write; an encoder has none. Take feature_distance"
+            )
         config = self._config
         with run.reference(config.reference) as model:
             self._layout = layout_of(model)
@@ -97,13 +102,14 @@ class FunctionVector:
 
     def _at_heads(self, seen: Seen) -> Tensor:
         """The activations [B, S, K] of the heads at the last input token, float32."""
-        rows_B, size = torch.arange(len(seen.batch.asked_B)), self._layout.head_dim
-        last = {layer: seen.taps[f"heads {layer}"][rows_B, seen.batch.asked_B] for layer in self._layers()}
+        asked_B, size = cast("Collated", seen.batch).asked_B, self._layout.head_dim
+        rows_B = torch.arange(len(asked_B))
+        last = {layer: seen.taps[f"heads {layer}"][rows_B, asked_B] for layer in self._layers()}
         return torch.stack([last[at][:, head * size : (head + 1) * size] for at, head in self._heads], 1).float()
 
-    def _read_heads(self, model: Any, run: Run) -> RowStore:
+    def _read_heads(self, model: Any, run: TokenRun) -> RowStore:
         def fill() -> Iterable[tuple[int, Tensor]]:
-            for seen in read_all(model, run.rows, self.taps(model), **_reading(run, "heads of the reference")):
+            for seen in run.read(model, self.taps(model), stage="heads of the reference"):
                 yield from zip(seen.batch.numbers, torch.split(self._at_heads(seen), 1), strict=True)
 
         shape = (len(self._heads), self._layout.head_dim)
@@ -111,18 +117,18 @@ class FunctionVector:
         file = None if path is None else path.with_suffix(".npy")
         return stored([1] * len(run.rows), shape, torch.float32, fill, path=file)
 
-    def _read_targets(self, model: Any, run: Run) -> Targets:
+    def _read_targets(self, model: Any, run: TokenRun) -> Targets:
         config = self._config
         theta_D = task_vector(model, run.tokenizer, run.pairs, self._heads, config, progress=run.around.progress)
         layer = _layer(config, len(self._layout))
         settings = {"kind": "guided", "theta": theta_D.tolist(), "layer": layer, "top_k": config.top_k}
         return targets(
+            run,
             model,
-            run.rows,
             config.top_k,
             path=cache_file(run, config.reference, settings),
             patch=_adding(model, theta_D, layer),
-            **_reading(run, "answers of the guided reference"),
+            stage="answers of the guided reference",
         )
 
 
@@ -180,7 +186,7 @@ def _lines(pairs: Sequence[tuple[str, str]]) -> list[Pair]:
 _LONGEST = 600  # characters of a pair that is shown: five of them still fit a short context
 
 
-def _chosen(config: FunctionVectorConfig, run: Run, model: Any) -> Heads:
+def _chosen(config: FunctionVectorConfig, run: TokenRun, model: Any) -> Heads:
     if config.heads is not None:
         layout = layout_of(model)
         wrong = [at for at in config.heads if not (0 <= at[0] < len(layout) and 0 <= at[1] < layout.heads)]
@@ -214,7 +220,3 @@ def _adding(model: Any, theta_D: Tensor, layer: int) -> Callable[[Collated], Abs
         return patch_output(block, lambda hidden_BTD: hidden_BTD + predicts_BT[..., None] * theta_D.to(hidden_BTD))
 
     return patch
-
-
-def _reading(run: Run, stage: str) -> dict[str, Any]:
-    return {"tokens": run.batch_tokens, "progress": run.around.progress, "stage": stage}
