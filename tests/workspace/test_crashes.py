@@ -3,11 +3,13 @@
 import os
 import random
 import signal
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
 
 from perdure.errors import WorkspaceError
+from perdure.governance import CanaryPlan
 from perdure.models.checkpoint import Checkpoint
 from perdure.workspace.archive import Archive
 from perdure.workspace.failpoints import Point
@@ -21,7 +23,18 @@ PASSED = {
     "promote": ROW,
     "rollback": {12} | ROW,
     "checkout": {20, 21, 22, 23},
+    "policy": ROW,
+    "grant": ROW,
+    "comment": ROW,
+    "emergency": ROW,
+    "review": ROW,
+    "canary": ROW,
+    "canary_step": ROW,
+    "canary_promotion": ROW,
+    "search": {13, 17, 18},
 }
+PREPARED = {"review": "emergency", "canary_step": "canary", "canary_promotion": "canary"}  # what is done before
+ELSEWHERE = {24, 25}  # the policy's file, migrations
 CREATE = {1, 2, 3, 4, 5, 6, 7, 15, 19} | ROW
 
 
@@ -54,7 +67,46 @@ def operation(name, tiny):
         if not out.exists():
             archive.checkout(archive.version("v2"), out)
 
+    def policy(archive, _out):
+        archive.put_policy("[edits]", "another policy", actor="sato")
+
+    def grant(archive, _out):
+        archive.grant("sato", "admin", actor="sato")
+
+    def comment(archive, _out):
+        if not archive.comments(archive.version("v2")):
+            archive.comment(archive.version("v2"), "why?", actor="kato")
+
+    def emergency(archive, _out):
+        if not archive.emergencies():
+            options = {"reason": "outage", "expires": END, "policy": tiny.policy}
+            archive.break_glass(archive.version("v2"), "production", actor="mori", **options)
+
+    def review(archive, _out):
+        (broken,) = archive.emergencies()
+        if not broken.reviewer:
+            archive.review(broken.sequence, actor="kato", comment="seen")
+
+    def canary(archive, _out):
+        if not archive.canaries():
+            options = {"actor": "mori", "policy": tiny.policy}
+            archive.start_canary(archive.version("v1"), "production", CanaryPlan(), **options)
+
+    def canary_step(archive, _out):
+        if archive.canaries()[0].weight < 0.5:
+            archive.step_canary("production", 0.5, actor="mori")
+
+    def canary_promotion(archive, _out):
+        if archive.canaries()[0].running:
+            archive.end_canary("production", "promote", actor="mori", policy=tiny.policy)
+
+    def search(archive, _out):
+        archive.search("anything")
+
     return locals()[name]
+
+
+END = datetime.now(UTC) + timedelta(days=1)
 
 
 def look(archive, out):
@@ -63,8 +115,18 @@ def look(archive, out):
         "versions": [(v.name, v.id, v.status) for v in versions],
         "aliases": {alias: version.name for alias, version in archive.aliases().items()},
         "reports": [archive.report(v) for v in versions],
+        "policies": [change.digest for change in archive.policy_changes()],
+        "members": archive.members(),
+        "comments": [comment.text for v in versions for comment in archive.comments(v)],
+        "emergencies": [(one.version, one.alias, one.reviewer) for one in archive.emergencies()],
+        "canaries": [[step.event for step in canary.steps] for canary in archive.canaries()],
+        "copied": copied(archive),
         "out": sorted(path.name for path in out.iterdir()) if out.exists() else None,
     }
+
+
+def copied(archive):
+    return archive._database.connection().execute("SELECT COUNT(*) FROM copied").fetchone()[0]
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +139,8 @@ def outcomes(template, tiny, tmp_path_factory):
         folder = tmp_path_factory.mktemp(name)
         shutil.copytree(template.folder, folder / "shop")
         with Archive.open(folder / "shop") as archive:
+            if name in PREPARED:
+                operation(PREPARED[name], tiny)(archive, folder / "out")
             before = look(archive, folder / "out")
             operation(name, tiny)(archive, folder / "out")
             found[name] = SimpleNamespace(before=before, after=look(archive, folder / "out"))
@@ -88,6 +152,9 @@ def outcomes(template, tiny, tmp_path_factory):
 @pytest.mark.parametrize("name", list(PASSED))
 def test_a_kill_leaves_before_or_after(shop, tmp_path, tiny, in_child, outcomes, name, point):
     out, act = tmp_path / "out", operation(name, tiny)
+    if name in PREPARED:
+        with Archive.open(shop) as archive:
+            operation(PREPARED[name], tiny)(archive, out)
     code = in_child(lambda: act(Archive.open(shop), out), failpoint=point)
     passed = point in PASSED[name]
     assert code == (-signal.SIGKILL if passed else 0)
@@ -152,7 +219,7 @@ def test_failpoints_are_numbered_once_and_off_by_default(monkeypatch):
     from perdure.workspace.failpoints import VARIABLE, reach
 
     assert [int(point) for point in Point] == list(range(1, len(Point) + 1))
-    assert CREATE.union(*PASSED.values()) == {int(point) for point in Point}
+    assert CREATE.union(*PASSED.values()) | ELSEWHERE == {int(point) for point in Point}
     monkeypatch.setenv(VARIABLE, "nonsense")
     for point in Point:
         reach(point)

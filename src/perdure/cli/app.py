@@ -11,14 +11,20 @@ import typer
 
 from perdure.cli import (
     ask,
+    canary,
     change,
+    concepts,
     create,
     decide,
     demo,
+    integrations,
+    lineage,
     look,
+    members,
     methods,
     models,
     plan,
+    policy,
     pool,
     records,
     trace,
@@ -41,8 +47,9 @@ app = typer.Typer(
     "7 damaged data, 130 interrupted.",
 )
 vector_commands = (vectors, vector_recovery, vector_files)
-changes, looks = (create, change, tune, plan, pool), (look, ask, decide, trace, *vector_commands)
-for group in (*changes, *looks, records, methods, models, demo):
+rules = (policy, members, canary)
+changes, looks = (create, change, tune, plan, pool), (look, ask, lineage, decide, *rules, trace, *vector_commands, concepts)
+for group in (*changes, *looks, records, integrations, methods, models, demo):
     group.add_to(app)
 
 

@@ -1,16 +1,18 @@
 """Options that many commands share, and the workspace they open."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from perdure.cli.console import progress
+from perdure.cli.console import note, progress
+from perdure.errors import PerdureError
 
 if TYPE_CHECKING:
     from perdure.workspace import Workspace
+    from perdure.workspace.rulings import Emergency
 
 Folder = Annotated[
     Path, typer.Option("--workspace", "-w", envvar="PERDURE_WORKSPACE", help="The workspace folder.", show_default=".")
@@ -28,4 +30,21 @@ def opened(folder: Path, *, quiet: bool = False, device: str = "cpu") -> "Iterat
 
     quieten()
     with progress(quiet=quiet) as advance:
-        yield Workspace.open(folder, progress=advance, device=device)
+        shop = Workspace.open(folder, progress=advance, device=device)
+        _tell_emergencies(shop)
+        yield shop
+
+
+def _tell_emergencies(shop: "Workspace") -> None:
+    """Say on stderr, whatever is asked for, that the glass was broken and nobody reviewed it."""
+    unseen: list[Emergency] = []
+    with suppress(PerdureError):  # damage is named by the command itself, such as verify
+        unseen = shop.emergencies(unreviewed=True)
+        names = {version.id: version.name for version in shop.archive.versions()} if unseen else {}
+    for broken in unseen:
+        note(
+            f"THE GLASS WAS BROKEN: {broken.actor} let {broken.alias} hold {names[broken.version]} without consent on "
+            f"{broken.time[:16]} ({broken.reason}); it ends {broken.expires[:16]} UTC. Nobody reviewed it: "
+            f"perdure review {broken.sequence} --as NAME --comment TEXT",
+            style="bold red",
+        )

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from perdure.content import write_atomic
-from perdure.errors import RefusedError, SettingError, WorkspaceError
+from perdure.errors import RefusedError, SettingError, UnknownNameError, WorkspaceError
 from perdure.governance import Policy, judge, parse_policy, read_policy
 from perdure.measuring import Report
 from perdure.workspace.failpoints import Point, reach
@@ -64,6 +64,29 @@ class Deciding(Opened):
     def policy_changes(self) -> list[PolicyChange]:
         """Every policy that came into force, oldest first."""
         return self.archive.policy_changes()
+
+    def policy_text(self, digest: str = "") -> str:
+        """The TOML text of a policy.
+
+        Args:
+            digest: The start of the hash of one that is or was in force; the one in force when not given.
+
+        Raises:
+            UnknownNameError: No policy that was in force has it.
+        """
+        if not digest:
+            return self._policy_and_text()[1]
+        found = {change.digest: change.text for change in self.policy_changes() if change.digest.startswith(digest)}
+        if len(found) != 1:
+            raise UnknownNameError("policy", digest, [change.digest[:12] for change in self.policy_changes()])
+        return next(iter(found.values()))
+
+    def policy_file_differs(self) -> bool:
+        """Whether `policy.toml` was changed by hand and is not in force for it."""
+        try:
+            return read_policy(self.folder / POLICY_FILE).digest != self.policy.digest
+        except SettingError:
+            return True
 
     # Reports and gates
 
@@ -174,7 +197,7 @@ class Deciding(Opened):
         self.archive.withdraw(user, role, actor=by)
 
 
-def policy_text(file: Path) -> str:
+def read_text(file: Path) -> str:
     """The text of a policy file.
 
     Raises:

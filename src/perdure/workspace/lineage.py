@@ -1,6 +1,7 @@
 """The part of an archive that knows every fact and task: who asked, when, where it lives, whether it still holds."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 from perdure.errors import IntegrityError, UnknownNameError
@@ -8,7 +9,7 @@ from perdure.workspace import aliases, taught
 from perdure.workspace.canarying import Canarying
 from perdure.workspace.database import translated
 from perdure.workspace.records import Version
-from perdure.workspace.taught import Answered, StaleError, Taught
+from perdure.workspace.taught import Answered, Copy, StaleError, Taught
 from perdure.workspace.teachings import Answer, Found, Lineage, Teaching
 
 _Result = TypeVar("_Result")
@@ -94,29 +95,26 @@ class Lineages(Canarying):
                 raise IntegrityError("what was taught cannot be copied for searching; run verify") from error
 
     def _copy(self) -> None:
+        """Copy what is not copied yet: read first, then written part by part."""
         connection = self._database.connection()
-        missing = taught.missing_versions(connection)
-        versions = [version for version in self._find() if version.id in missing] if missing else []
-        for start in range(0, len(versions), _PART):
-            read = [
-                (version.id, taught.taught_in(version.id, self.notes(version)))
-                for version in versions[start : start + _PART]
-            ]
+        versions, reports = taught.missing_versions(connection), taught.missing_reports(connection)
+        if not versions and not reports:
+            return
+        known = {version.id: version for version in self._find()}
+        reads: list[Callable[[], Copy]] = [partial(self._copy_of_version, known[name]) for name in versions]
+        reads += [partial(self._copy_of_report, known[row[1]], row[0], row[2]) for row in reports]
+        for start in range(0, len(reads), _PART):
+            found = [read() for read in reads[start : start + _PART]]
             with self._database.transaction() as writing:
-                for name, rows in read:
-                    taught.copy_version(writing, name, rows)
-        reports = taught.missing_reports(connection)
-        for start in range(0, len(reports), _PART):
-            self._copy_reports(reports[start : start + _PART])
+                for copy in found:
+                    taught.write(writing, copy)
 
-    def _copy_reports(self, reports: Sequence[tuple[int, str, str]]) -> None:
-        read = [
-            (report, taught.answered_in(report, version, self._read_report(self._by_id(version), digest)))
-            for report, version, digest in reports
-        ]
-        with self._database.transaction() as writing:
-            for report, rows in read:
-                taught.copy_report(writing, report, rows)
+    def _copy_of_version(self, version: Version) -> Copy:
+        return Copy(version.id, taught=taught.taught_in(version.id, self.notes(version)))
+
+    def _copy_of_report(self, version: Version, report: int, digest: str) -> Copy:
+        data = self._read_report(version, digest)
+        return Copy(taught.report_source(report), answered=taught.answered_in(report, version.id, data))
 
 
 def _found(row: Taught, version: Version, said: Sequence[Answered]) -> Found:

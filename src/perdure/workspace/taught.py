@@ -7,7 +7,7 @@ emptied and copied again.
 import json
 import sqlite3
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +48,21 @@ class Answered:
     id: str
     hits: int
     n: int
+
+
+@dataclass(frozen=True)
+class Copy:
+    """What one version or one report says.
+
+    Attributes:
+        source: The version's id, or the report as `report_source` names it.
+        taught: Of a version.
+        answered: Of a report.
+    """
+
+    source: str
+    taught: Sequence[Taught] = ()
+    answered: Sequence[Answered] = ()
 
 
 class StaleError(Exception):
@@ -98,14 +113,19 @@ def answered_in(report: int, version: str, data: Mapping[str, Any]) -> list[Answ
     return [Answered(report, version, name, *found) for name, found in counts.items()]
 
 
-def missing_versions(connection: sqlite3.Connection) -> set[str]:
-    """The ids of versions whose contents are not copied yet."""
-    query = "SELECT id FROM versions WHERE parent IS NOT NULL AND id NOT IN (SELECT source FROM copied)"
-    return {row[0] for row in connection.execute(query)}
+def report_source(report: int) -> str:
+    """How a report is named among what was copied."""
+    return f"report {report}"
+
+
+def missing_versions(connection: sqlite3.Connection) -> list[str]:
+    """The ids of versions whose contents are not copied yet, oldest first."""
+    query = "SELECT id FROM versions WHERE parent IS NOT NULL AND id NOT IN (SELECT source FROM copied) ORDER BY number"
+    return [row[0] for row in connection.execute(query)]
 
 
 def missing_reports(connection: sqlite3.Connection) -> list[tuple[int, str, str]]:
-    """Sequence, version and digest of the reports whose contents are not copied yet."""
+    """Sequence, version and digest of the reports whose contents are not copied yet, oldest first."""
     query = (
         "SELECT sequence, version, digest FROM reports "
         "WHERE 'report ' || sequence NOT IN (SELECT source FROM copied) ORDER BY sequence"
@@ -113,20 +133,15 @@ def missing_reports(connection: sqlite3.Connection) -> list[tuple[int, str, str]
     return [(row[0], row[1], row[2]) for row in connection.execute(query)]
 
 
-def copy_version(connection: sqlite3.Connection, version: str, rows: Iterable[Taught]) -> None:
-    """Copy what a version was taught, within the caller's transaction."""
-    for row in rows:
+def write(connection: sqlite3.Connection, copy: Copy) -> None:
+    """Write what a version or a report says, within the caller's transaction."""
+    for row in copy.taught:
         words = folded(" ".join(str(value) for value in (*row.shown.values(), row.id) if value is not None))
         values = (row.version, row.kind, row.place, row.id, row.asked, words, canonical_json(dict(row.shown)))
         _insert(connection, "taught", values)
-    connection.execute("INSERT OR IGNORE INTO copied VALUES (?)", (version,))
-
-
-def copy_report(connection: sqlite3.Connection, report: int, rows: Iterable[Answered]) -> None:
-    """Copy what a report says, within the caller's transaction."""
-    for row in rows:
-        _insert(connection, "answered", (row.report, row.version, row.id, row.hits, row.n))
-    connection.execute("INSERT OR IGNORE INTO copied VALUES (?)", (f"report {report}",))
+    for one in copy.answered:
+        _insert(connection, "answered", (one.report, one.version, one.id, one.hits, one.n))
+    connection.execute("INSERT OR IGNORE INTO copied VALUES (?)", (copy.source,))
 
 
 def _insert(connection: sqlite3.Connection, table: str, values: tuple[Any, ...]) -> None:
