@@ -71,9 +71,10 @@ def _plain_bytes(path: Path, name: str, left: int) -> bytes:
         if path.is_symlink():
             raise UnsafeFileError(f"{name!r} in the pack is a link; a pack holds plain files only") from error
         raise
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise UnsafeFileError(f"{name!r} in the pack is no plain file")
     with os.fdopen(handle, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise UnsafeFileError(f"{name!r} in the pack is no plain file")
         return _at_most(stream.read(left + 1), left)
 
 
