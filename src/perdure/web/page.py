@@ -16,14 +16,15 @@ _SCRIPTS = ("vendor/vega.min.js", "vendor/vega-lite.min.js", "vendor/vega-embed.
 _STYLE = "report.css"
 
 
-def _read(folder: str, name: str) -> str:
+def read_text(folder: str, name: str) -> str:
+    """A file of this room as it is."""
     # bytes, not text mode: what the policy hashes must be what the page carries.
     return resources.files("perdure.web").joinpath(folder, *name.split("/")).read_bytes().decode("utf-8")
 
 
 def _template(name: str) -> str | None:
     try:
-        return _read("templates", name)
+        return read_text("templates", name)
     except FileNotFoundError:
         return None
 
@@ -31,7 +32,7 @@ def _template(name: str) -> str | None:
 @cache
 def inline(name: str) -> str:
     """A file of the static folder as it stands in the page: without the line that names its source map."""
-    lines = _read("static", name).split("\n")
+    lines = read_text("static", name).split("\n")
     return "\n".join(line for line in lines if not line.startswith("//# sourceMappingURL="))
 
 
@@ -67,6 +68,11 @@ def _inlined(name: str) -> Markup:
 
 @cache
 def environment() -> Environment:
+    """The templates of pages that stand alone."""
+    return new_environment()
+
+
+def new_environment() -> Environment:
     """The templates with autoescape on, every text made visible, and the filters for figures."""
     made = Environment(
         loader=FunctionLoader(_template),

@@ -115,38 +115,44 @@ class AskedFact:
 
 def render_report(report: Report) -> str:
     """The report as one HTML page without outside parts; the same report gives the same page."""
+    return render("report.html.j2", **shown(report))
+
+
+def shown(report: Report) -> dict[str, Any]:
+    """What the templates of the report's sections show, by the names that they use."""
     facts = _asked_facts(report)
     edits = report.edits
-    return render(
-        "report.html.j2",
-        report=report,
-        head=headline(report),
-        examples=examples(edits.cases) if edits else (),
-        removed=[(case, removed_outcome(case)) for case in report.removal.cases[:FACT_LIMIT]] if report.removal else [],
-        facts=facts[:FACT_LIMIT],
-        facts_left_out=max(0, len(facts) - FACT_LIMIT),
-        settings=_settings(report),
-        shares=_shares("chart-shares", edits.comparisons) if edits else None,
-        taught=listing(edits.cases, neighbours=False) if edits else _NOTHING,
-        neighbours=listing(edits.cases, neighbours=True) if edits else _NOTHING,
-        ripples=_ripples(report.ripple) if report.ripple else None,
-        changes=_changes(report),
-        kept=_kept(report),
-        text_limit=TEXT_LIMIT,
-        lost_limit=LOST_LIMIT,
-        matrices=_most_changed(report.matrices)[:MATRIX_LIMIT],
-        spectra=_spectra(report.matrices),
-        movement=sentences.movement(report.matrices),
-        traced=_traced(report),
-        coursed=_coursed(report),
-        neurons=_neurons(report),
-        skills=_skilled(report.skills) if report.skills else None,
-        tasks=_tasked(report.tasks) if report.tasks else None,
-        concepts=recognised(report.concepts) if report.concepts else None,
-        environment=flatten(report.environment),
-        ways=sentences.ways_of_judging(_every_comparison(report)),
-        teacher_forced=TEACHER_FORCED,
-    )
+    return {
+        "report": report,
+        "head": headline(report),
+        "examples": examples(edits.cases) if edits else (),
+        "removed": [(case, removed_outcome(case)) for case in report.removal.cases[:FACT_LIMIT]]
+        if report.removal
+        else [],
+        "facts": facts[:FACT_LIMIT],
+        "facts_left_out": max(0, len(facts) - FACT_LIMIT),
+        "settings": _settings(report),
+        "shares": _shares("chart-shares", edits.comparisons) if edits else None,
+        "taught": listing(edits.cases, neighbours=False) if edits else _NOTHING,
+        "neighbours": listing(edits.cases, neighbours=True) if edits else _NOTHING,
+        "ripples": _ripples(report.ripple) if report.ripple else None,
+        "changes": _changes(report),
+        "kept": _kept(report),
+        "text_limit": TEXT_LIMIT,
+        "lost_limit": LOST_LIMIT,
+        "matrices": _most_changed(report.matrices)[:MATRIX_LIMIT],
+        "spectra": _spectra(report.matrices),
+        "movement": sentences.movement(report.matrices),
+        "traced": _traced(report),
+        "coursed": _coursed(report),
+        "neurons": _neurons(report),
+        "skills": _skilled(report.skills) if report.skills else None,
+        "tasks": _tasked(report.tasks) if report.tasks else None,
+        "concepts": recognised(report.concepts) if report.concepts else None,
+        "environment": flatten(report.environment),
+        "ways": sentences.ways_of_judging(_every_comparison(report)),
+        "teacher_forced": TEACHER_FORCED,
+    }
 
 
 _NOTHING = Listing()

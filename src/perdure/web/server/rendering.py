@@ -1,0 +1,104 @@
+"""Pages made from templates, in the language of whoever looks, with everything escaped that people or models wrote."""
+
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment
+from markupsafe import Markup, escape
+
+from perdure.web.page import new_environment
+from perdure.web.server import access, words
+from perdure.web.server.access import Identity
+from perdure.web.server.assets import address
+from perdure.web.server.routing import FIELD, Services
+from perdure.web.server.secrets import form_token, new_secret
+from perdure.web.visible import visible
+
+
+def page(request: Request, template: str, *, status: int = 200, **context: Any) -> HTMLResponse:
+    """A page of the server.
+
+    Args:
+        request: What is answered.
+        template: Its name in the folder `server`, without the ending.
+        status: The HTTP status.
+        **context: What the template shows.
+    """
+    services: Services = request.app.state.services
+    identity: Identity = getattr(request.state, "identity", Identity())
+    session = identity.session or new_secret()
+    text = (
+        _environment()
+        .get_template(f"server/{template}.html.j2")
+        .render(
+            me=identity,
+            here=request.url.path,
+            form_token=form_token(session),
+            field=FIELD,
+            language=words.language(),
+            languages={tag: words.LANGUAGES[tag] for tag in words.available()},
+            **context,
+        )
+    )
+    answer = HTMLResponse(text, status_code=status)
+    if not identity.session:  # a stranger's form needs a cookie that only this server can read
+        set_cookie(answer, services, session, name=services.logins.visit_cookie)
+    return answer
+
+
+def set_cookie(answer: Response, services: Services, secret: str, *, name: str = "") -> None:
+    """Give a browser a secret that scripts and other sites cannot read: that of a login, or under another name."""
+    answer.set_cookie(
+        name or services.logins.cookie,
+        secret,
+        httponly=True,
+        secure=services.settings.secure,
+        samesite="strict",
+        path="/",
+    )
+
+
+@cache
+def _environment() -> Environment:
+    made = new_environment()
+    made.globals |= {
+        "_": _said,
+        "ngettext": _counted,
+        "asset": address,
+        "access": access,
+    }
+    made.filters |= {"moment": moment, "short": short}
+    return made
+
+
+def _said(text: str, **values: Any) -> Markup:
+    """A sentence in the language of the request, with its values escaped and made visible."""
+    return _filled(words._(text), values)
+
+
+def _counted(one: str, many: str, count: int, **values: Any) -> Markup:
+    return _filled(words.ngettext(one, many, count), {"count": f"{count:,}", **values})
+
+
+def _filled(text: str, values: dict[str, Any]) -> Markup:
+    seen = {name: visible(value) if type(value) is str else value for name, value in values.items()}
+    # Named fields of our own sentences alone; what fills them is escaped, never parsed.
+    said = escape(text)
+    return said.format_map(seen) if values else said
+
+
+def moment(given: str | float) -> Markup:
+    """A time (ISO 8601, or seconds since 1970) as people read it, in UTC."""
+    when = datetime.fromisoformat(given) if isinstance(given, str) else datetime.fromtimestamp(given, UTC)
+    utc = when.astimezone(UTC)
+    return Markup('<time datetime="{}">{}</time>').format(
+        utc.isoformat(timespec="seconds"), f"{utc:%Y-%m-%d %H:%M} UTC"
+    )
+
+
+def short(digest: str | None) -> str:
+    """The first twelve digits of a hash."""
+    return (digest or "")[:12]

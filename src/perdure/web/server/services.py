@@ -1,0 +1,60 @@
+"""Everything that answering a request needs, made once when the server starts."""
+
+from dataclasses import dataclass
+
+from argon2 import PasswordHasher
+
+from perdure.web.server.accounts import Accounts
+from perdure.web.server.jobs import Jobs
+from perdure.web.server.logins import Logins
+from perdure.web.server.settings import ServerSettings
+from perdure.web.server.store import Store
+from perdure.web.server.throttle import Pace, WrongPasswords
+from perdure.web.server.tokens import Tokens
+from perdure.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Services:
+    """The workspace, and what the server keeps beside it."""
+
+    shop: Workspace
+    settings: ServerSettings
+    store: Store
+    accounts: Accounts
+    logins: Logins
+    tokens: Tokens
+    jobs: Jobs
+    wrong: WrongPasswords
+    pace: Pace
+
+    @classmethod
+    def over(
+        cls,
+        shop: Workspace,
+        settings: ServerSettings | None = None,
+        *,
+        store: Store | None = None,
+        hasher: PasswordHasher | None = None,
+    ) -> "Services":
+        """The services of a workspace.
+
+        Args:
+            shop: The workspace.
+            settings: Of the server; the defaults when not given.
+            store: Its database; `server.sqlite` beside the workspace's when not given.
+            hasher: How passwords are hashed; argon2's recommended costs when not given.
+        """
+        chosen = settings or ServerSettings()
+        kept = store or Store(shop.folder)
+        return cls(
+            shop,
+            chosen,
+            kept,
+            Accounts(kept, chosen, hasher),
+            Logins(kept, chosen),
+            Tokens(kept, chosen),
+            Jobs(kept),
+            WrongPasswords(kept, chosen),
+            Pace(chosen),
+        )

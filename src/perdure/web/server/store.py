@@ -1,0 +1,116 @@
+"""The server's own database: accounts, logins, tokens, the queue. Decisions are the workspace's, never here."""
+
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from perdure.errors import WorkspaceError
+
+FILE_NAME = "server.sqlite"
+SCHEMA = 1
+_BUSY_S = 10.0
+_STATEMENTS = (
+    """CREATE TABLE users (
+        name TEXT PRIMARY KEY, folded TEXT NOT NULL UNIQUE, password TEXT, language TEXT NOT NULL DEFAULT '',
+        created REAL NOT NULL, disabled INTEGER NOT NULL DEFAULT 0)""",
+    "CREATE TABLE invitations (hash TEXT PRIMARY KEY, name TEXT UNIQUE, expires REAL NOT NULL)",
+    """CREATE TABLE logins (
+        hash TEXT PRIMARY KEY, name TEXT NOT NULL REFERENCES users (name), created REAL NOT NULL,
+        seen REAL NOT NULL)""",
+    """CREATE TABLE tokens (
+        id TEXT PRIMARY KEY, hash TEXT NOT NULL UNIQUE, name TEXT NOT NULL REFERENCES users (name),
+        label TEXT NOT NULL, scopes TEXT NOT NULL, created REAL NOT NULL, expires REAL NOT NULL)""",
+    "CREATE TABLE failures (key TEXT NOT NULL, time REAL NOT NULL)",
+    "CREATE INDEX failures_key ON failures (key, time)",
+    """CREATE TABLE jobs (
+        id TEXT PRIMARY KEY, place INTEGER NOT NULL UNIQUE, lane TEXT NOT NULL, kind TEXT NOT NULL,
+        requester TEXT NOT NULL, title TEXT NOT NULL, payload TEXT NOT NULL, data BLOB, state TEXT NOT NULL,
+        stage TEXT NOT NULL DEFAULT '', done INTEGER NOT NULL DEFAULT 0, total INTEGER NOT NULL DEFAULT 0,
+        attempts INTEGER NOT NULL DEFAULT 0, stop INTEGER NOT NULL DEFAULT 0, created REAL NOT NULL,
+        changed REAL NOT NULL, result TEXT NOT NULL DEFAULT '{}', error TEXT NOT NULL DEFAULT '')""",
+    "CREATE INDEX jobs_state ON jobs (lane, state, place)",
+)
+
+
+class Store:
+    """One SQLite file beside the workspace's, with a connection for each thread.
+
+    Attributes:
+        path: The file.
+        clock: The time in seconds since 1970.
+    """
+
+    def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
+        self.path = folder / FILE_NAME
+        self.clock = clock
+        self._local = threading.local()
+        self._opened: list[sqlite3.Connection] = []
+        self._lay_out()
+
+    def rows(self, query: str, *values: Any) -> list[dict[str, Any]]:
+        """The rows that a query gives."""
+        return [dict(row) for row in self._connection().execute(query, values)]
+
+    def row(self, query: str, *values: Any) -> dict[str, Any] | None:
+        """The first row that a query gives; None without one."""
+        found = self._connection().execute(query, values).fetchone()
+        return None if found is None else dict(found)
+
+    def write(self, query: str, *values: Any) -> int:
+        """Carry out one statement, durably; how many rows it changed."""
+        with self.transaction() as connection:
+            return connection.execute(query, values).rowcount
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """A write transaction: all of the block, or nothing of it."""
+        connection = self._connection()
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield connection
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+    def close(self) -> None:
+        """Close the connections of all threads."""
+        for connection in self._opened:
+            connection.close()
+        self._opened.clear()
+        self._local = threading.local()
+
+    def _connection(self) -> sqlite3.Connection:
+        found: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if found is None or self._local.process != os.getpid():
+            found = self._connect()
+            self._local.connection, self._local.process = found, os.getpid()
+            self._opened.append(found)
+        return found
+
+    def _connect(self) -> sqlite3.Connection:
+        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+        connection = sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
+        connection.row_factory = sqlite3.Row
+        for setting in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "trusted_schema = OFF"):
+            connection.execute(f"PRAGMA {setting}")
+        return connection
+
+    def _lay_out(self) -> None:
+        with self.transaction() as connection:
+            found = int(connection.execute("PRAGMA user_version").fetchone()[0])
+            if found > SCHEMA:
+                raise WorkspaceError(
+                    f"{FILE_NAME} was written by a newer perdure (schema {found}; this one knows up to {SCHEMA}). "
+                    "Update perdure"
+                )
+            if found == 0:
+                for statement in _STATEMENTS:
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version = {SCHEMA}")
