@@ -5,10 +5,12 @@ import random
 import shutil
 import time
 from collections import Counter
+from datetime import timedelta
 
 import pytest
 from gateway_shop import GOOD, PLAN, build, opened, settings
 
+from perdure.errors import WorkspaceError
 from perdure.governance.canary import CanaryPlan
 from perdure.web.gateway.problems import AnswerError
 from perdure.web.gateway.routing import Routing
@@ -264,3 +266,24 @@ def test_failing_answers_of_the_gateway_end_a_canary(shop, monkeypatch):
 def test_a_score_needs_an_answer(traffic):
     with pytest.raises(AnswerError, match="no answer"):
         traffic.score("cmpl-x", 1.0, 0.0)
+
+
+def test_a_decision_is_about_its_own_canary(shop):
+    shop.start_canary("v1", "production", PLAN, actor="sato")
+    shop.end_canary("production", "stop", actor="sato")
+    shop.start_canary("v2", "production", PLAN, actor="sato")
+    with pytest.raises(WorkspaceError, match="canary 2 now"):
+        shop.end_canary("production", "promote", actor=ACTOR, number=1)
+    with pytest.raises(WorkspaceError, match="canary 2 now"):
+        shop.step_canary("production", 0.6, actor=ACTOR, number=1)
+    assert shop.step_canary("production", 0.6, actor=ACTOR, number=2).weight == 0.6
+
+
+def test_an_emergency_that_is_over_is_taken_back(shop, traffic):
+    shop.break_glass("v3", "production", "sato", "nobody is here", timedelta(seconds=0.4))
+    routing = routing_of(shop)
+    assert routing.choose("production").version.name == "v3"
+    time.sleep(0.5)
+    Steering(shop, routing, traffic, settings().canary).look()
+    assert routing.choose("production").version.name == "v0"
+    assert shop.archive.verify().ok

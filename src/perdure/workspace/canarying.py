@@ -45,25 +45,52 @@ class Canarying(Releasing):
             canaries.start(connection, alias, (str(held), candidate.id), plan, actor)
             return canaries.canaries(connection, alias)[-1]
 
-    def step_canary(self, alias: str, weight: float, *, actor: str, reason: str = "") -> Canary:
-        """Give the candidate of an alias's canary another share of the requests."""
+    def step_canary(
+        self, alias: str, weight: float, *, actor: str, reason: str = "", number: int | None = None
+    ) -> Canary:
+        """Give the candidate of an alias's canary another share of the requests.
+
+        Args:
+            alias: Whose.
+            weight: The share.
+            actor: Who does it.
+            reason: Why.
+            number: Which canary is meant; whichever runs when not given.
+        """
         if not 0 < weight < 1:
             raise SettingError(f"a canary's share lies between 0 and 1; given {weight:g}")
-        return self._go_on(alias, "step", weight, actor, reason)
+        return self._go_on(alias, "step", weight, actor, reason, number=number)
 
     def end_canary(
-        self, alias: str, event: str, *, actor: str, reason: str = "", policy: str = "", required: int | None = None
+        self,
+        alias: str,
+        event: str,
+        *,
+        actor: str,
+        reason: str = "",
+        policy: str = "",
+        required: int | None = None,
+        number: int | None = None,
     ) -> Canary:
         """End an alias's canary: `promote` its candidate, let it `fall back`, or `stop` it by hand.
 
+        Args:
+            alias: Whose.
+            event: How.
+            actor: Who ends it.
+            reason: Why.
+            policy: The digest of the policy in force, for a promotion.
+            required: How many different people must have approved, for a promotion.
+            number: Which canary is meant; whichever runs when not given.
+
         Raises:
             SettingError: No such end.
-            WorkspaceError: No canary runs.
+            WorkspaceError: No canary runs, or another than the one that is meant.
             RefusedError: It shall be promoted, and its approvals no longer hold.
         """
         if event not in ENDS:
             raise SettingError(f"a canary ends with {', '.join(ENDS)}; given {event!r}")
-        return self._go_on(alias, event, ENDS[event], actor, reason, policy=policy, required=required)
+        return self._go_on(alias, event, ENDS[event], actor, reason, policy=policy, required=required, number=number)
 
     def _go_on(
         self,
@@ -75,12 +102,15 @@ class Canarying(Releasing):
         *,
         policy: str = "",
         required: int | None = None,
+        number: int | None = None,
     ) -> Canary:
         actor, alias = checked_actor(actor), aliases.checked_alias(alias)
         with self._writing("canary", actor), self._database.transaction() as connection:
             canary = canaries.running(connection, alias)
             if canary is None:
                 raise WorkspaceError(f"{alias!r} has no canary that runs; see its history")
+            if number not in (None, canary.number):
+                raise WorkspaceError(f"{alias!r} has canary {canary.number} now; canary {number} ended")
             candidate = self._by_id(canary.candidate)
             if event == "promote":
                 self._need_consent(connection, candidate, alias, policy, required)

@@ -115,14 +115,30 @@ class Serving(Deciding):
             required=policy.approvers(alias),
         )
 
-    def step_canary(self, alias: str, weight: float, *, actor: str = "", reason: str = "") -> Canary:
-        """Give the candidate of an alias's canary another share of the requests."""
-        return self.archive.step_canary(alias, weight, actor=actor or current_user(), reason=reason)
+    def step_canary(
+        self, alias: str, weight: float, *, actor: str = "", reason: str = "", number: int | None = None
+    ) -> Canary:
+        """Give the candidate of an alias's canary another share of the requests; of that number only, if given."""
+        return self.archive.step_canary(alias, weight, actor=actor or current_user(), reason=reason, number=number)
 
     def end_canary(
-        self, alias: str, event: Literal["promote", "fall back", "stop"], *, actor: str = "", reason: str = ""
+        self,
+        alias: str,
+        event: Literal["promote", "fall back", "stop"],
+        *,
+        actor: str = "",
+        reason: str = "",
+        number: int | None = None,
     ) -> Canary:
-        """End an alias's canary: promote its candidate, let it fall back, or stop it by hand."""
+        """End an alias's canary: promote its candidate, let it fall back, or stop it by hand.
+
+        Args:
+            alias: Whose.
+            event: How.
+            actor: Who ends it.
+            reason: Why.
+            number: Which canary is meant; whichever runs when not given.
+        """
         policy = self.policy
         return self.archive.end_canary(
             alias,
@@ -131,6 +147,7 @@ class Serving(Deciding):
             reason=reason,
             policy=policy.digest,
             required=policy.approvers(alias),
+            number=number,
         )
 
     def canaries(self, alias: str | None = None) -> list[Canary]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from perdure.errors import PerdureError, RefusedError, RequestError, SettingError, UnknownNameError
 
+_LONGEST = 500  # characters of a message, which may quote the request
 _TYPES = {
     401: "authentication_error",
     403: "permission_error",
@@ -36,7 +37,7 @@ class AnswerError(PerdureError, RuntimeError):
     def body(self) -> dict[str, Any]:
         """The body of the answer."""
         kind = _TYPES.get(self.status, "server_error" if self.ours else "invalid_request_error")
-        return {"error": {"message": str(self), "type": kind, "param": self.param, "code": self.code}}
+        return {"error": {"message": str(self)[:_LONGEST], "type": kind, "param": self.param, "code": self.code}}
 
     def headers(self) -> dict[str, str]:
         """The headers of the answer."""

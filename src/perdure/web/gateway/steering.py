@@ -43,19 +43,30 @@ class Steering:
         self._shop, self._routing, self._traffic = shop, routing, traffic
         self._judging, self._clock = judging, clock
         self._refused: dict[int, float] = {}
+        self._looked = 0.0
 
     def look(self) -> None:
         """Judge every canary that runs, and carry out what is decided; take back emergencies that are over."""
         for canary in self._routing.table().canaries.values():
             if self._clock() - self._refused.get(canary.number, -_AGAIN_S) >= _AGAIN_S:
                 self._judge(canary)
+        if self._clock() - self._looked >= self._judging.look_seconds:
+            self._looked = self._clock()
+            self._shop.end_expired()
 
     def measures(self, canary: Canary) -> CanaryMeasures:
         """What was seen of a canary, on both sides."""
         since = datetime.fromisoformat(canary.steps[-1].time).timestamp()
-        how = {"since": since, "refusals": self._judging.refusals, "bad_score": self._judging.bad_score}
-        mine = self._traffic.tally(canary.number, canary.candidate, **how)
-        stable = self._traffic.tally(canary.number, canary.stable, **how)
+        mine, stable = (
+            self._traffic.tally(
+                canary.number,
+                version,
+                since=since,
+                refusals=self._judging.refusals,
+                bad_score=self._judging.bad_score,
+            )
+            for version in (canary.candidate, canary.stable)
+        )
         return CanaryMeasures(
             weight=canary.weight,
             held_seconds=max(0.0, self._clock() - since),
@@ -77,11 +88,11 @@ class Steering:
             )
 
     def _carry_out(self, canary: Canary, decision: Decision) -> None:
-        told = {"actor": ACTOR, "reason": decision.reason}
+        number, reason = canary.number, decision.reason
         if decision.action == "fall back":
-            self._routing.halt(canary.number)
-            self._shop.end_canary(canary.alias, "fall back", **told)
+            self._routing.halt(number)
+            self._shop.end_canary(canary.alias, "fall back", actor=ACTOR, reason=reason, number=number)
         elif decision.action == "promote":
-            self._shop.end_canary(canary.alias, "promote", **told)
+            self._shop.end_canary(canary.alias, "promote", actor=ACTOR, reason=reason, number=number)
         elif decision.weight > canary.weight:
-            self._shop.step_canary(canary.alias, decision.weight, **told)
+            self._shop.step_canary(canary.alias, decision.weight, actor=ACTOR, reason=reason, number=number)
