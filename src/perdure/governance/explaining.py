@@ -51,6 +51,8 @@ def _losing(policy: Policy) -> Iterator[str]:
         yield f"No probe set loses more than {_points(policy.concepts.set_lost)}."
         if policy.concepts.class_lost is not None:
             yield f"No class loses more than {_points(policy.concepts.class_lost)}."
+        if policy.concepts.watched_lost is not None:
+            yield f"No protected concept loses more than {_points(policy.concepts.watched_lost)}."
     more = policy.language.perplexity_ratio - 1
     yield f"Perplexity on held-out text rises by at most {more:.1%}."
 

@@ -26,6 +26,7 @@ def _verdicts(report: Report, policy: Policy) -> Iterator[Verdict]:
     yield from _removal_verdicts(report)
     yield from _task_verdicts(report, policy)
     yield from _concept_verdicts(report, policy)
+    yield from _watched_verdicts(report, policy)
     yield from _retention_verdicts(report, policy)
     yield from _language_verdicts(report, policy)
     yield from _weight_verdicts(report, policy)
@@ -104,6 +105,15 @@ def _concept_verdicts(report: Report, policy: Policy) -> Iterator[Verdict]:
         yield from _both(f"concepts kept: {each.name}", each.linear, limits.set_lost)
     if limits.class_lost is not None:
         yield _class_verdict(found.classes, limits.class_lost)
+
+
+def _watched_verdicts(report: Report, policy: Policy) -> Iterator[Verdict]:
+    """What is lost of concepts that somebody protects; nothing where none is protected, or no limit is set."""
+    limit = policy.concepts.watched_lost if policy.concepts else None
+    if report.watched is None or limit is None:
+        return
+    for each in report.watched.protected:
+        yield from _both(f"protected concept: {each.concept.name}", each.linear, limit)
 
 
 def _class_verdict(classes: Sequence[tuple[ConceptSet, ConceptClass]], limit: float) -> Verdict:

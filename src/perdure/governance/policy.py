@@ -44,11 +44,12 @@ class TaskLimits(_Section):
 
 
 class ConceptLimits(_Section):
-    """Limits on what an encoder may cease to recognise of the probe sets that it was not tuned on."""
+    """Limits on what a model may cease to recognise: probe sets not tuned on, and protected concepts of its users."""
 
     mean_lost: float = Field(ge=0, le=1)
     set_lost: float = Field(ge=0, le=1)
     class_lost: float | None = Field(None, ge=0, le=1)
+    watched_lost: float | None = Field(None, ge=0, le=1)
 
 
 class LanguageLimits(_Section):

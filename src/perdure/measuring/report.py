@@ -19,6 +19,7 @@ from perdure.measuring.shares import Difference as Difference  # noqa: PLC0414
 from perdure.measuring.shares import Share as Share  # noqa: PLC0414
 from perdure.measuring.skills import SkillMeasures
 from perdure.measuring.traced import TraceMeasures
+from perdure.measuring.watched import WatchedMeasures
 
 
 class Case(_Data):
@@ -313,6 +314,7 @@ class Report(_Data):
     skills: SkillMeasures | None = Field(None, description="What became of skills, when two versions were compared")
     tasks: TaskMeasures | None = Field(None, description="The tasks of the lineage, where it was tuned on any")
     concepts: ConceptMeasures | None = Field(None, description="What an encoder recognises, where it was probed")
+    watched: WatchedMeasures | None = Field(None, description="Concepts found without labels, where any are watched")
     pool: PoolMeasures | None = Field(None, description="The adapters that it answers with, where it has a pool")
     harness: tuple[Comparison, ...] = Field((), description="lm-eval tasks, when asked for")
     verdicts: tuple[Verdict, ...] = ()

@@ -48,6 +48,7 @@ from perdure.workspace.remembering import OUTCOMES, labelled, once
 from perdure.workspace.skills import known_skills
 from perdure.workspace.tracing import known_trace
 from perdure.workspace.updates import applied_since_base, solved_since_base
+from perdure.workspace.watched import watched_measures
 
 if TYPE_CHECKING:
     from perdure.workspace.workspace import Workspace
@@ -99,6 +100,7 @@ def measure_version(
         trace=known_trace(shop, str(version.manifest.recipe.get("layers", {}).get("trace", ""))),
         skills=known_skills(shop, version),
         tasks=learnt.measures(before, after, oldest, parent),
+        watched=watched_measures(shop, version, parent, base),
         pool=pool_measures(shop, version, Suite.built_in(), after),
         harness=build_harness(before, after),
         storage={"added": storage.added_bytes, "model": storage.model_bytes},
