@@ -48,7 +48,8 @@ app = typer.Typer(
 )
 vector_commands = (vectors, vector_recovery, vector_files)
 rules = (policy, members, canary)
-changes, looks = (create, change, tune, plan, pool), (look, ask, lineage, decide, *rules, trace, *vector_commands, concepts)
+changes = (create, change, tune, plan, pool)
+looks = (look, ask, lineage, decide, *rules, trace, *vector_commands, concepts)
 for group in (*changes, *looks, records, integrations, methods, models, demo):
     group.add_to(app)
 

@@ -16,6 +16,7 @@ from perdure.web.concept_section import probed, recognised
 from perdure.web.headline import headline
 from perdure.web.page import render
 from perdure.web.ripples import KindMeasures, RippleListing, by_kind, drawn, ripple_listing, unasked
+from perdure.web.watched import followed_up, watched
 
 # More than a person reads; the report's data holds all of them.
 FACT_LIMIT = 200
@@ -149,6 +150,7 @@ def shown(report: Report) -> dict[str, Any]:
         "skills": _skilled(report.skills) if report.skills else None,
         "tasks": _tasked(report.tasks) if report.tasks else None,
         "concepts": recognised(report.concepts) if report.concepts else None,
+        "watched": watched(report.watched) if report.watched and report.watched.concepts else None,
         "environment": flatten(report.environment),
         "ways": sentences.ways_of_judging(_every_comparison(report)),
         "teacher_forced": TEACHER_FORCED,
@@ -215,7 +217,7 @@ def _every_comparison(report: Report) -> list[Comparison]:
     found = list(report.edits.comparisons) if report.edits else []
     followed = list(report.ripple.comparisons) if report.ripple else []
     learnt = [task.exact for task in report.tasks.tasks] if report.tasks else []
-    return found + followed + learnt + probed(report.concepts) + _kept(report)
+    return found + followed + learnt + probed(report.concepts) + followed_up(report.watched) + _kept(report)
 
 
 def _kept(report: Report) -> list[Comparison]:
