@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 import planted
 import tiny
+import tiny_encoders
 import vector_sample
 from perdure.cli.app import app
 from perdure.editing.corruption import TracedFact
@@ -40,6 +41,8 @@ def known_facts(tokenizer):
 def write_requests(folder):
     (folder / "facts.jsonl").write_text(FACTS)
     (folder / "returns.jsonl").write_text(TASK)
+    asked = (f"{what} question {number},{what}" for number in range(5) for what in ("card", "refund"))
+    (folder / "faq.csv").write_text("\n".join(["text,label", *asked]))
     pairs = vector_sample.function().pairs
     (folder / "plurals.jsonl").write_text("".join(f"{pair.model_dump_json()}\n" for pair in pairs))
 
@@ -49,7 +52,8 @@ def somewhere(tmp_path, monkeypatch, tiny_folder, quick_suite, tokenizer):
     """A folder with a facts file and a workspace `shop`, where the catalogue's model is the tiny one."""
     monkeypatch.chdir(tmp_path)
     write_requests(tmp_path)
-    monkeypatch.setattr("perdure.models.loading.fetch", lambda _name: tiny_folder)
+    folders = {"minilm": tiny_encoders.write_folder("bert", tmp_path / "minilm")}
+    monkeypatch.setattr("perdure.models.loading.fetch", lambda name: folders.get(name, tiny_folder))
     monkeypatch.setattr("perdure.workspace.workspace.default_policy_text", lambda: LAX)
     monkeypatch.setattr("perdure.workspace.tracing.suite_facts", lambda: known_facts(tokenizer))
     monkeypatch.setattr("perdure.workspace.sharing.traits_of", vector_sample.traits_of)

@@ -17,6 +17,7 @@ from transformers import (
 
 import tiny
 import tiny_encoders as encoders
+import tiny_images
 from perdure.errors import ModelError, RequestError
 from perdure.models.encoders import DecoderEncoder, Encoder
 from perdure.models.towers import masked_mean
@@ -217,6 +218,12 @@ def test_a_decoder_reads_a_row_the_same_in_any_batch_and_keeps_nothing():
     for row, text in enumerate(given):
         alone = encoder.seen("text", encoder.prepared("text", [text])).pooled_BD
         torch.testing.assert_close(alone[0], whole[row], rtol=0, atol=1e-5)
+
+
+def test_a_model_that_also_reads_images_is_read_by_its_words():
+    encoder = Encoder.of(tiny_images.llava(), tiny_images.llava_processor().tokenizer)
+    seen = encoder.seen("text", encoder.prepared("text", ["ab", "abcd"]), list(encoder.stages("text")))
+    assert seen.pooled_BD.shape == (2, 64) and len(seen.stages) == tiny.DEPTH
 
 
 def test_a_start_token_alone_still_counts():

@@ -44,7 +44,8 @@ def encoder_class(config: Any) -> Any:
     bare = bare[0] if isinstance(bare, list | tuple) else bare
     named = (getattr(config, "architectures", None) or [bare.__name__])[0]
     found = getattr(sys.modules[bare.__module__], str(named), None)
-    if not (isinstance(found, type) and issubclass(found, PreTrainedModel) and found.config_class is type(config)):
+    known = isinstance(found, type) and issubclass(found, PreTrainedModel)
+    if not known or getattr(found, "config_class", None) is not type(config):
         raise ModelError(
             f"the config names the class {str(named)[:60]!r}, which is no model of a {type(config).__name__}; "
             f"{bare.__name__} is one"

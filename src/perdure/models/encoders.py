@@ -75,7 +75,7 @@ class Encoder:
         """
         tokenizer = tokenizer or getattr(processor, "tokenizer", None)
         inside = bare(model)
-        if hasattr(inside, "config") and not hasattr(inside, "get_image_features") and not is_encoder(inside.config):
+        if hasattr(inside, "config") and not is_encoder(inside.config):
             return DecoderEncoder(model, *_decoder_parts(inside, tokenizer, max_tokens))
         towers = towers_of(model)
         reading: dict[Side, TextInputs | ImageInputs] = {}
@@ -95,7 +95,8 @@ class Encoder:
     @property
     def device(self) -> torch.device:
         """Where its weights are."""
-        return next(bare(self.model).parameters()).device
+        found: torch.device = next(bare(self.model).parameters()).device
+        return found
 
     @property
     def digest(self) -> str:
@@ -184,7 +185,7 @@ class Encoder:
             ModelError: There are no two towers.
         """
         texts = [template.replace("{}", name) for name in classes for template in templates]
-        each = self.text_embedding(texts).unflatten(0, (len(classes), len(templates)))
+        each = self.text_embedding(texts).reshape(len(classes), len(templates), -1)
         return nn.functional.normalize(each.mean(1), dim=-1)
 
     @property
@@ -251,14 +252,16 @@ class DecoderEncoder(Encoder):
         return torch.cat([unit(masked_mean(half_BTD.float(), mask_BT)) for half_BTD in halves], dim=-1)
 
 
-def _decoder_parts(inside: Any, tokenizer: Any, most: int) -> tuple[dict[Side, Tower], dict[Side, TextInputs]]:
+def _decoder_parts(
+    inside: Any, tokenizer: Any, most: int
+) -> tuple[dict[Side, Tower], dict[Side, TextInputs | ImageInputs]]:
     names = {id(module): name for name, module in inside.named_modules()}
     trunk = inside.base_model
     blocks = {names[id(block)]: block for block in layout_of(inside).blocks}
-    reading = (
-        {} if tokenizer is None else {"text": TextInputs(tokenizer, text_limit(trunk, tokenizer, most), decoder=True)}
-    )
-    return {"text": Tower("text", trunk, trunk, blocks)}, reading
+    towers: dict[Side, Tower] = {"text": Tower("text", trunk, trunk, blocks)}
+    if tokenizer is None:
+        return towers, {}
+    return towers, {"text": TextInputs(tokenizer, text_limit(trunk, tokenizer, most), decoder=True)}
 
 
 def load_encoder(

@@ -53,8 +53,12 @@ class Items(Sequence[Any]):
     def select(self, rows: Iterable[int]) -> "Items":
         """These rows, in this order."""
         chosen = [int(row) for row in rows]
-        parts = (tuple(column[row] for row in chosen) for column in (self.handles, self.places, self.digests))
-        return Items(*parts, self.opened)
+        return Items(
+            tuple(self.handles[row] for row in chosen),
+            tuple(self.places[row] for row in chosen),
+            tuple(self.digests[row] for row in chosen),
+            self.opened,
+        )
 
     @property
     def digest(self) -> str:
@@ -115,8 +119,8 @@ Outcome = Found | Problem
 
 def items_of(found: Sequence[Found], opened: Callable[[Any], Any]) -> Items:
     """The items of what was found."""
-    columns = (tuple(row.handle for row in found), tuple(str(row.place) for row in found))
-    return Items(*columns, tuple(row.digest for row in found), opened)
+    handles = tuple(row.handle for row in found)
+    return Items(handles, tuple(str(row.place) for row in found), tuple(row.digest for row in found), opened)
 
 
 def text_fault(text: object) -> str:
