@@ -5,6 +5,7 @@ one are equal. Shape suffixes: N items, M sampled items, B items of a batch, T t
 drawn of them, D feature size.
 """
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -25,6 +26,8 @@ from perdure.progress import Progress, counting, silent
 
 Half = NDArray[np.float16]
 BATCH = 32
+THREADS = 4
+"""Threads that prepare images."""
 STAGES = 5
 _LARGEST = 65504.0  # of half precision
 _FORMAT = 1
@@ -115,7 +118,7 @@ class Reading:
     def _reading(self, side: Side, items: Sequence[Any], stages: Sequence[str]) -> Iterator[_Batch]:
         """The numbers of the items of each batch, texts of like length together, and what was seen of them.
 
-        The next batch is prepared while the encoder reads one.
+        The next batches are prepared while the encoder reads one; texts by one thread, since tokenizers are not shared.
         """
         order = sorted(range(len(items)), key=lambda at: len(items[at])) if side == "text" else range(len(items))
         batches = [tuple(order[start : start + self.batch]) for start in range(0, len(items), self.batch)]
@@ -124,12 +127,13 @@ class Reading:
         def prepare(numbers: tuple[int, ...]) -> Mapping[str, Tensor]:
             return self.encoder.prepared(side, [items[number] for number in numbers])
 
-        with ThreadPoolExecutor(1) as ahead, at_rest(self.encoder):
-            waiting = ahead.submit(prepare, batches[0])
+        threads = 1 if side == "text" else THREADS
+        with ThreadPoolExecutor(threads) as ahead, at_rest(self.encoder):
+            waiting = deque(ahead.submit(prepare, numbers) for numbers in batches[: threads + 1])
             for place, numbers in enumerate(batches):
-                inputs = waiting.result()
-                if place + 1 < len(batches):
-                    waiting = ahead.submit(prepare, batches[place + 1])
+                inputs = waiting.popleft().result()
+                if place + threads + 1 < len(batches):
+                    waiting.append(ahead.submit(prepare, batches[place + threads + 1]))
                 yield numbers, self.encoder.seen(side, inputs, stages)
                 done(len(numbers))
 
