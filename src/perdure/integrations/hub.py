@@ -1,6 +1,8 @@
 """Pushing a version to the Hugging Face Hub, with its model card: one commit, one tag."""
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,7 +38,8 @@ def push(
 ) -> Pushed:
     """Upload a measured version as a model repository, whose files are then exactly those of the version.
 
-    Every tensor is checked by its hash on the way. The token is the one that `hf auth login` or `$HF_TOKEN` gave.
+    Every tensor is checked by its hash on the way; the copy that is uploaded lies below `$TMPDIR` meanwhile. The token
+    is the one that `hf auth login` or `$HF_TOKEN` gave.
 
     Args:
         shop: The workspace.
@@ -47,7 +50,7 @@ def push(
         api: An `HfApi` in place of the usual one.
 
     Raises:
-        RefusedError: It was rejected, or is to be public and nobody approved.
+        RefusedError: It was rejected, or would be public and nobody approved.
         WorkspaceError: It was never measured.
         SettingError: The repository's name cannot be.
         PerdureError: The hub refuses or cannot be reached.
@@ -55,14 +58,18 @@ def push(
     from huggingface_hub import HfApi
 
     _check_name(repo)
-    _check_standing(shop, version, public=public)
+    approved = _check_standing(shop, version)
+    if public and not approved:
+        raise RefusedError(f"{version.name} is not made public: {shop.standing(version).missing}. Push it privately")
     card = model_card(facts_of(shop, version))
     hub, tag = api or HfApi(library_name="perdure"), f"{version.name}-{version.id[:12]}"
-    with tempfile.TemporaryDirectory(dir=shop.folder / "tmp") as scratch:
+    with tempfile.TemporaryDirectory(prefix="perdure-push-") as scratch:
         folder = Path(scratch) / "model"
         shop.archive.checkout(version, folder)
         (folder / "README.md").write_text(card, encoding="utf-8")
-        done = _upload(hub, folder, repo, tag, f"{version.name}, perdure version {version.id}", private=not public)
+        with _refusals(repo):
+            _ensure_repo(hub, repo, private=not public, approved=approved)
+            done = _upload(hub, folder, repo, tag, f"{version.name}, perdure version {version.id}")
     pushed = Pushed(repo, str(done.oid), tag, str(done.commit_url))
     told = {"to": "hub", "version": version.id, "repo": repo, "commit": pushed.commit, "public": public}
     shop.archive.record("push", told, actor=actor)
@@ -80,24 +87,35 @@ def _check_name(repo: str) -> None:
         raise SettingError(f"a repository is named OWNER/NAME; given {repo!r}")
 
 
-def _check_standing(shop: "Workspace", version: Version, *, public: bool) -> None:
+def _check_standing(shop: "Workspace", version: Version) -> bool:
+    """Whether everybody may see a version: the original, or one with the consent that production needs."""
     rejected = shop.rejected(version)
     if rejected is not None:
         raise RefusedError(f"{version.name} stands on {rejected.name}, which was rejected, and is not pushed")
-    standing = shop.standing(version)
-    if public and version.parent is not None and not standing.enough:
-        raise RefusedError(f"{version.name} is not made public: {standing.missing}. Without --public it can be pushed")
+    return version.parent is None or shop.standing(version).enough
 
 
-def _upload(hub: Any, folder: Path, repo: str, tag: str, message: str, *, private: bool) -> Any:
+def _ensure_repo(hub: Any, repo: str, *, private: bool, approved: bool) -> None:
+    hub.create_repo(repo, private=private, exist_ok=True, repo_type="model")
+    # It may have been there, and be public.
+    if not approved and not hub.repo_info(repo, repo_type="model").private:
+        raise RefusedError(f"{repo} is public and the version is not approved; push it to a private repository")
+
+
+def _upload(hub: Any, folder: Path, repo: str, tag: str, message: str) -> Any:
+    done = hub.upload_folder(
+        repo_id=repo, folder_path=folder, commit_message=message, repo_type="model", delete_patterns="*"
+    )
+    hub.create_tag(repo, tag=tag, revision=done.oid, exist_ok=True, repo_type="model")
+    return done
+
+
+@contextmanager
+def _refusals(repo: str) -> Iterator[None]:
+    """Turn what the hub raises into an error of perdure's own."""
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
-        hub.create_repo(repo, private=private, exist_ok=True, repo_type="model")
-        done = hub.upload_folder(
-            repo_id=repo, folder_path=folder, commit_message=message, repo_type="model", delete_patterns="*"
-        )
-        hub.create_tag(repo, tag=tag, revision=done.oid, exist_ok=True, repo_type="model")
+        yield
     except (HfHubHTTPError, OSError) as error:
         raise PerdureError(f"the hub refused {repo}, or cannot be reached: {error}") from error
-    return done

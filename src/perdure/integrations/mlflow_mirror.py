@@ -65,9 +65,9 @@ def mirror(
         WorkspaceError: The version was never measured.
     """
     facts = facts_of(shop, version)
-    to = client or optional("mlflow", "mlflow").MlflowClient(tracking_uri=uri or None, registry_uri=uri or None)
     name = model or _model_name(facts.source)
     with _refusals():
+        to = client or optional("mlflow", "mlflow").MlflowClient(tracking_uri=uri or None, registry_uri=uri or None)
         _ensure_model(to, name)
         known = _registered(to, name)
         found = next((one for one in known if _is_of(one, facts)), None)
