@@ -9,6 +9,7 @@ import report_sample
 from pydantic import ValidationError
 from test_report import Page
 
+from perdure.cli.look import say_report
 from perdure.measuring.concepts import LostItem
 from perdure.web import concept_charts, concepts, figures
 from perdure.web.headline import headline
@@ -167,3 +168,11 @@ def test_many_sets_and_classes_stay_a_page_that_can_be_mailed():
     assert len(text.encode()) < 2_000_000
     assert "5 more sets are in the report's data" in text
     assert [len(rows) for rows in concept_charts.drift_sides(concepts.set_rows(FOUND) * 3).values()] == [6]
+
+
+def test_the_terminal_says_the_same(monkeypatch, capsys):
+    monkeypatch.setattr("perdure.cli.console.out._width", 200)
+    say_report(sample.report(FOUND))
+    said = capsys.readouterr().out
+    assert "sign digits (tuned on)" in said
+    assert concepts.summary(FOUND) in " ".join(said.split("\n"))

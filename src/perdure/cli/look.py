@@ -10,6 +10,7 @@ from perdure.cli.continual import say_tasks
 from perdure.cli.courses import say_course
 from perdure.cli.options import Actor, AsJson, Device, Folder, opened
 from perdure.cli.pool import pool_words, say_pool
+from perdure.cli.recognising import say_concepts
 from perdure.cli.removing import say_removal
 from perdure.errors import WorkspaceError
 
@@ -216,6 +217,8 @@ def say_report(report: "Report") -> None:
         say_comparisons("What was learnt", report.edits.comparisons)
     if report.tasks is not None:
         say_tasks(report.tasks)
+    if report.concepts is not None:
+        say_concepts(report.concepts)
     if report.pool is not None:
         say_pool(report.pool)
     if report.ripple is not None:
