@@ -44,7 +44,9 @@ class Use:
     @property
     def share(self) -> float | None:
         """The part of the limit that is spent: 1 when nothing is left."""
-        return None if self.used is None else self.used / self.limit if self.limit else math.inf * (self.used > 0)
+        if self.used is None:
+            return None
+        return self.used / self.limit if self.limit else math.inf if self.used else 0.0
 
 
 def uses(report: Report, limits: BudgetLimits | None) -> list[Use]:

@@ -44,8 +44,10 @@ class Lineages(Canarying):
 
     def _search(self, text: str, limit: int) -> list[Found]:
         connection = self._database.connection()
-        rows = {row.id: row for row in reversed(taught.with_words(connection, text, 10 * limit))}
-        newest = list(reversed(rows.values()))[:limit]
+        rows: dict[str, Taught] = {}
+        for row in taught.with_words(connection, text, 10 * limit):
+            rows.setdefault(row.id, row)
+        newest = list(rows.values())[:limit]
         known = {version.id: version for version in self.versions()}
         said = taught.answers(connection, [row.id for row in newest])
         return [_found(row, known[row.version], said[row.id]) for row in newest]

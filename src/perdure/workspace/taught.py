@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from perdure.content import canonical_json, digest_json
+from perdure.errors import IntegrityError
 
 FACT, TASK, REMOVED = "fact", "task", "removed"
 _COLUMNS = ("version", "kind", "place", "id", "asked", "words", "shown")
@@ -153,6 +154,27 @@ def empty(connection: sqlite3.Connection) -> None:
     """Forget every copy, within the caller's transaction."""
     for table in ("taught", "answered", "copied"):
         connection.execute(f"DELETE FROM {table}")  # noqa: S608
+
+
+def damaged(connection: sqlite3.Connection) -> int:
+    """How many copied rows do not have the hash of their contents."""
+    count = 0
+    for table, columns in (("taught", _COLUMNS), ("answered", _ANSWERED)):
+        for row in connection.execute(f"SELECT * FROM {table}"):  # noqa: S608
+            count += digest_json([row[name] for name in columns]) != row["digest"]
+    return count
+
+
+def check_copied(connection: sqlite3.Connection, version: str, truth: Sequence[Taught]) -> None:
+    """Check what was copied of a version against what it was taught.
+
+    Raises:
+        IntegrityError: They differ.
+    """
+    query = "SELECT kind, place, id, asked FROM taught WHERE version = ? ORDER BY kind, place"
+    found = [tuple(row) for row in connection.execute(query, (version,))]
+    if found != sorted((row.kind, row.place, row.id, row.asked) for row in truth):
+        raise IntegrityError("what was copied for searching is not what its solved delta says")
 
 
 def with_words(connection: sqlite3.Connection, text: str, limit: int) -> list[Taught]:

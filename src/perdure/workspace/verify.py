@@ -7,14 +7,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from perdure.deltas.files import load_notes
 from perdure.errors import IntegrityError, PerdureError
-from perdure.workspace import ledger
+from perdure.workspace import ledger, taught
 from perdure.workspace.database import Database, check_file
 from perdure.workspace.encodings import dtype_name
 from perdure.workspace.garbage import object_files
 from perdure.workspace.manifest import Manifest, TensorRecord, read_manifest
 from perdure.workspace.objects import ObjectStore, TensorReader
 from perdure.workspace.records import Verification
+from perdure.workspace.replaying import check_decisions
 
 
 def stored_manifest(store: ObjectStore, number: int, version: str, parent: str | None) -> Manifest:
@@ -93,23 +95,15 @@ def check_workspace(store: ObjectStore, database: Database, *, deep: bool, head:
         counts["versions"] = _check_manifests(store, connection, findings)
         counts["objects"] = _check_tensors(store, findings, deep)
         counts["objects"] += _check_documents(store, connection, findings, deep)
+        _check_copies(store, connection, findings, deep)
         counts["unlisted"] = _count_unlisted(store, connection)
     problems = tuple(dict.fromkeys(findings.problems))
     return Verification(problems, **counts, ledger_rows=int(rows), deep=deep, head=str(last))
 
 
 def _check_decisions(connection: sqlite3.Connection) -> list[str]:
-    """Rules of approvals and numbering that hold whatever the triggers were at the time."""
-    same = connection.execute(
-        "SELECT v.number, a.approver FROM approvals a JOIN versions v ON v.id = a.version "
-        "WHERE a.decision = 'approved' AND lower(trim(a.approver)) = lower(trim(v.requester))"
-    )
-    problems = [f"v{row[0]} was approved by {row[1]}, who asked for it" for row in same]
-    unseen = connection.execute(
-        "SELECT v.number FROM approvals a JOIN versions v ON v.id = a.version WHERE a.decision = 'approved' "
-        "AND NOT EXISTS (SELECT 1 FROM reports r WHERE r.version = a.version AND r.digest = a.report)"
-    )
-    problems += [f"v{row[0]} was approved over a report that it does not have" for row in unseen]
+    """Rules of decisions and numbering that hold whatever the triggers were at the time."""
+    problems = check_decisions(connection)
     odd = connection.execute(
         "SELECT o.hash FROM objects o LEFT JOIN objects r ON r.hash = o.reference "
         "WHERE o.depth IS NOT CASE WHEN o.reference IS NULL THEN 0 ELSE COALESCE(r.depth, 0) + 1 END"
@@ -190,6 +184,20 @@ def _check_documents(store: ObjectStore, connection: sqlite3.Connection, finding
             if known is not None:  # a reference that no version uses itself any more
                 store.loose_file(known, hashed=deep)
     return len(labels)
+
+
+def _check_copies(store: ObjectStore, connection: sqlite3.Connection, findings: _Findings, deep: bool) -> None:
+    """What was copied for searching: each row whole, and (deep) what the objects say."""
+    stale = taught.damaged(connection)
+    if stale:
+        findings.problems.append(f"{stale} rows copied for searching are damaged; the next search copies them again")
+    rows = connection.execute("SELECT number, id FROM versions WHERE id IN (SELECT source FROM copied)") if deep else ()
+    for row in rows:
+        manifest = findings.manifests.get(f"v{row['number']}")
+        if manifest is not None and manifest.solved is not None:
+            with findings.noting(f"v{row['number']}, what it was taught: "):
+                notes = load_notes(store.delta_file(manifest.solved))
+                taught.check_copied(connection, row["id"], taught.taught_in(row["id"], notes))
 
 
 def _count_unlisted(store: ObjectStore, connection: sqlite3.Connection) -> int:
