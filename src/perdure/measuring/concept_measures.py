@@ -156,13 +156,13 @@ def _reaching_zero(given: Difference, chance: float) -> Difference:
 
 
 def _by_class(before: SetAnswers, after: SetAnswers) -> list[tuple[str, Pair]]:
-    pairs = list(zip(after.labels, _hits(before, "linear"), _hits(after, "linear"), strict=True))
-    split = []
-    for number, name in enumerate(after.classes):
-        own = [(old, new) for label, old, new in pairs if label == number]
-        if own:
-            split.append((name, ([old for old, _ in own], [new for _, new in own])))
-    return split
+    """Of each class that has items: its name, and whether each item is recognised before and after."""
+    own: dict[int, tuple[list[bool], list[bool]]] = {}
+    for label, old, new in zip(after.labels, _hits(before, "linear"), _hits(after, "linear"), strict=True):
+        sides = own.setdefault(label, ([], []))
+        sides[0].append(old)
+        sides[1].append(new)
+    return [(after.classes[label], own[label]) for label in sorted(own)]
 
 
 def _examples(

@@ -42,7 +42,8 @@ class Probed:
 def unit_rows(features_ND: Floats) -> NDArray[np.float64]:
     """Features of length one, float64; a row of zeros stays one."""
     found = np.asarray(features_ND, np.float64)
-    return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), _SMALL)
+    unit: NDArray[np.float64] = found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), _SMALL)
+    return unit
 
 
 def split_off(labels_N: Labels, share: float, seed: int) -> tuple[Labels, Labels]:

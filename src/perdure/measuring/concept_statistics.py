@@ -58,7 +58,7 @@ def sign_test(before: Sequence[bool], after: Sequence[bool]) -> float:
     lost = sum(old and not new for old, new in zip(before, after, strict=True))
     changed, few = gained + lost, min(gained, lost)
     tail = sum(math.comb(changed, count) for count in range(few + 1))
-    return min(1.0, 2 * tail / 2**changed)
+    return float(min(1.0, 2 * tail / 2**changed))
 
 
 def holm(probabilities: Sequence[float]) -> tuple[float, ...]:

@@ -8,7 +8,7 @@ from perdure.web.concepts import SetRow
 from perdure.web.visible import one_line, squeeze, visible
 
 LINES = 6
-_DASHES = ([], [6, 3], [2, 2], [8, 3, 2, 3], [1, 3], [10, 4])
+_DASHES: tuple[list[int], ...] = ([], [6, 3], [2, 2], [8, 3, 2, 3], [1, 3], [10, 4])
 _HEIGHT = 200
 
 
