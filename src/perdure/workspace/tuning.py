@@ -21,6 +21,7 @@ from perdure.tuning import processes
 from perdure.tuning.config import TuningConfig
 from perdure.tuning.regularizer import State, Surroundings
 from perdure.tuning.replay import Memory, remembered
+from perdure.tuning.trackers import check_trackers
 from perdure.vectors import VectorConfig, universal_heads
 from perdure.workspace.pools import refuse_pool
 from perdure.workspace.records import Version
@@ -90,7 +91,9 @@ def plan_training(
         raise RefusedError(f"{parent.name} stands on {rejected.name}, which was rejected; tune another version")
     if not task.train:
         raise RequestError(f"task {task.name!r} has no rows to learn from")
-    return TuningPlan(parent.id, task, checked(TuningConfig, settings, "tuning"))
+    config = checked(TuningConfig, settings, "tuning")
+    check_trackers(config.report_to)
+    return TuningPlan(parent.id, task, config)
 
 
 def carry_out_tuning(shop: "Workspace", plan: TuningPlan, *, actor: str) -> Version:
