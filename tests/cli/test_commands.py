@@ -3,6 +3,7 @@ import sys
 
 import pytest
 
+import tiny_encoders
 from invoking import run, run_json
 from perdure.cli.change import parse_settings
 from perdure.errors import ModelError, PerdureError, RefusedError, RequestError, SettingError
@@ -41,6 +42,7 @@ def test_help_is_quick_because_torch_stays_out():
         "log",
         "verify",
         "export",
+        "push",
         "apply",
         "clean",
         "methods",
@@ -173,6 +175,12 @@ def test_models_list_and_show(tiny_folder):
     shown = run_json("models", "show", tiny_folder)
     assert shown["blocks"] == 4
     assert shown["layers edited by default"] == [1]
+
+
+def test_an_encoder_is_shown_with_what_it_reads(tmp_path):
+    shown = run_json("models", "show", tiny_encoders.write_folder("clip", tmp_path / "clip"))
+    assert (shown["class"], shown["reads"]) == ("CLIPModel", "images and texts")
+    assert shown["stages of texts"] == "3: text_model.encoder.layers.0 to text_model.encoder.layers.2"
 
 
 def test_settings_are_json_where_they_can_be():

@@ -15,6 +15,7 @@ TENSORS = {
     "wide": torch.randn(3).double(),
     'odd "name" é\n': torch.zeros(0, 4),
     "number": torch.tensor(-0.0),
+    "steps": torch.tensor(7),
     "bytes": torch.arange(5, dtype=torch.uint8),
     "strided": torch.randn(6, 4).T,
 }

@@ -1,7 +1,7 @@
 """perdure models."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -58,16 +58,48 @@ def show(
 ) -> None:
     """Show how perdure understands a model: blocks, heads, projections, and the layers that edits change.
 
+    Of an encoder: what it reads, and the stages whose features are measured.
+
     Example: perdure models show smollm2-135m
     """
     from perdure.cli.start import quieten
-    from perdure.editing.layers import default_layers
-    from perdure.models import layout_of, load
+    from perdure.models import load
+    from perdure.models.classes import is_encoder
 
     quieten()
     network, _ = load(model)
-    layout = layout_of(network)
+    facts = _encoder_facts(network) if is_encoder(network.config) else _decoder_facts(network)
+    if json:
+        say_json(facts)
+        return
+    table(
+        model,
+        ["", ""],
+        [[name, f"{value:,}" if isinstance(value, int) else str(value)] for name, value in facts.items()],
+    )
+
+
+def _encoder_facts(network: Any) -> dict[str, Any]:
+    from perdure.models.encoders import Encoder
+
+    encoder = Encoder.of(network)
     facts = {
+        "class": type(network).__name__,
+        "parameters": sum(weight.numel() for weight in network.parameters()),
+        "reads": " and ".join(f"{side}s" for side in encoder.sides),
+    }
+    for side in encoder.sides:
+        names = list(encoder.stages(side))
+        facts[f"stages of {side}s"] = f"{len(names)}: {names[0]} to {names[-1]}"
+    return facts
+
+
+def _decoder_facts(network: Any) -> dict[str, Any]:
+    from perdure.editing.layers import default_layers
+    from perdure.models import layout_of
+
+    layout = layout_of(network)
+    return {
         "class": type(network).__name__,
         "parameters": sum(weight.numel() for weight in network.parameters()),
         "blocks": len(layout),
@@ -80,11 +112,3 @@ def show(
         "attention output": layout.attention_out[0].name.replace(".0.", ".{layer}."),
         "layers edited by default": default_layers(layout),
     }
-    if json:
-        say_json(facts)
-        return
-    table(
-        model,
-        ["", ""],
-        [[name, f"{value:,}" if isinstance(value, int) else str(value)] for name, value in facts.items()],
-    )

@@ -31,7 +31,7 @@ class BaseTensor(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     hash: str = Field(pattern=_HASH, description="sha256 over dtype, shape and bytes")
-    dtype: Literal["float64", "float32", "float16", "bfloat16"] = Field(description="the numbers' type")
+    dtype: Literal["float64", "float32", "float16", "bfloat16", "int64"] = Field(description="the numbers' type")
     shape: tuple[int, ...] = Field(description="sizes, outermost first")
 
 

@@ -23,7 +23,7 @@ _WORTHWHILE = 2  # a reference to another object must at least halve the bytes
 _LEVEL = 3
 _PIECE = 1 << 22  # numbers whose bytes are worked on at a time
 DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in (
-    torch.float64, torch.float32, torch.float16, torch.bfloat16
+    torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64
 )}  # fmt: skip
 
 
