@@ -79,7 +79,7 @@ async def opened(folder, found=None, **more):
 def served(app):
     """The application on loopback; its address."""
     server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="on"))
-    with socket.socket() as listening:
+    with socket.socket(proto=socket.IPPROTO_TCP) as listening:
         listening.bind(("127.0.0.1", 0))
         thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listening])))
         thread.start()

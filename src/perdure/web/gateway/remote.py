@@ -111,16 +111,22 @@ def _message(said: bytes) -> str:
 
 
 async def _events(response: httpx.Response) -> AsyncGenerator[dict[str, Any]]:
-    """The JSON of each event until the stream says that it is done."""
+    """The JSON of each event until the stream says that it is done, and ends: then its connection serves again.
+
+    Raises:
+        AnswerError: It ended before.
+    """
+    done = False
     async with aclosing(_lines(response.aiter_bytes())) as lines:
         async for line in lines:
             if not line.startswith(b"data:"):
                 continue
             data = line.removeprefix(b"data:").strip()
-            if data == b"[DONE]":
-                return
-            yield _parsed(data)
-    raise AnswerError(502, "backend_failed", "the server of this version broke off")
+            done = done or data == b"[DONE]"
+            if not done:
+                yield _parsed(data)
+    if not done:
+        raise AnswerError(502, "backend_failed", "the server of this version broke off")
 
 
 async def _lines(data: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
