@@ -24,7 +24,7 @@ def card(names=NAMES, counted=""):
     )
     return Discovery(
         key="k" * 64, source="questions", path="questions.csv", side="text", data="d", encoder="e",
-        settings={"slack": 0.05}, tried=(TriedCount(clusters=6, stability=0.9, low=0.8),), concepts=concepts,
+        settings={}, tried=(TriedCount(clusters=6, stability=0.9, low=0.8),), clusters=6, concepts=concepts,
         unknown=0.15, counted=counted,
     )  # fmt: skip
 

@@ -43,6 +43,9 @@ def write_requests(folder):
     (folder / "returns.jsonl").write_text(TASK)
     asked = (f"{what} question {number},{what}" for number in range(5) for what in ("card", "refund"))
     (folder / "faq.csv").write_text("\n".join(["text,label", *asked]))
+    kinds = ("Where is card number", "please refund order")
+    unlabelled = (f"{kind} {number},{count}" for number in range(50) for count, kind in enumerate(kinds, 1))
+    (folder / "questions.csv").write_text("\n".join(["text,count", *unlabelled]))
     pairs = vector_sample.function().pairs
     (folder / "plurals.jsonl").write_text("".join(f"{pair.model_dump_json()}\n" for pair in pairs))
 

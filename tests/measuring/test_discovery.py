@@ -142,6 +142,14 @@ def test_concepts_come_back_from_their_files_and_damage_is_seen(found, tmp_path)
         in_force(tmp_path)
 
 
+def test_items_of_protected_concepts_weigh_more_where_features_are_held(found):
+    weights = found.weights(Marks(key=found.card.key, weights={"c2": 5.0}))
+    assert len(weights) == len(DATA)
+    assert {weight for weight, group in zip(weights, found.assigned_N, strict=True) if group == 1} == {5.0}
+    assert {weight for weight, group in zip(weights, found.assigned_N, strict=True) if group != 1} == {1.0}
+    assert set(found.weights(None)) == set(found.weights(Marks(key="other", weights={"c2": 5.0}))) == {1.0}
+
+
 def test_a_concept_is_named_by_id_name_or_a_part_of_it(found):
     first = found.card.concepts[0]
     assert (

@@ -26,7 +26,7 @@ def test_the_summary_names_what_was_lost_and_what_became_of_the_protected():
     said = watched.summary(sample.watched())
     assert "In “questions”, 6 concepts were found without labels." in said
     assert "Clearly worse: “My card was declined in a shop”. It is 16.0% of the traffic." in said
-    assert "Of the protected one, 0.0 points (" in said
+    assert "The protected one changed by 0.0 points (" in said
     assert "points less often (" in said
 
 

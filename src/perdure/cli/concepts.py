@@ -256,8 +256,8 @@ def _quiet_progress(*, quiet: bool) -> Iterator[Any]:
 def _note(shop: "Workspace | None", before: "Marks | None", after: "Marks", actor: str) -> None:
     if shop is None or before == after:
         return
+    from perdure.workspace.opened import current_user
     from perdure.workspace.watched import note_marks
-    from perdure.workspace.workspace import current_user
 
     note_marks(shop, before, after, actor or current_user())
 
@@ -304,16 +304,12 @@ def _tell(card: "Discovery", marks: "Marks", *, json: bool) -> None:
         for given in card.concepts
     ]
     table(f"Concepts of {card.source}", ["id", "concept", "traffic", "items", "protected"], rows)
-    stable = next((f"; two halves agree by {each.stability:.2f} (1 is all)" for each in _chosen(card)), "")
+    chosen = next(each for each in card.tried if each.clusters == card.clusters)
     whose = f" of {card.counted}" if card.counted else ""
-    say(f"{len(rows)} concepts{stable}. In none of them: {percent(card.unknown)} of the traffic{whose}.")
-
-
-def _chosen(card: "Discovery") -> list[Any]:
-    """The number that was chosen: the largest about as stable as the most stable one."""
-    best = max((each.stability for each in card.tried), default=0.0)
-    near = [each for each in card.tried if each.stability >= best - float(card.settings["slack"])]
-    return near[-1:]
+    say(
+        f"{len(rows)} concepts; two halves of the data agree on {card.clusters} clusters by {chosen.stability:.2f} "
+        f"(1 is all). In none of them: {percent(card.unknown)} of the traffic{whose}."
+    )
 
 
 def _short(name: str) -> str:

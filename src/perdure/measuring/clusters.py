@@ -124,19 +124,21 @@ def stability(rows_ND: Floats, clusters: int, *, draws: int = 5, seed: int = 0) 
     return Stability(clusters, float(np.mean(found)), min(found))
 
 
-def chosen_count(found: Sequence[Stability], slack: float = 0.05) -> int:
-    """The largest number of clusters that is as stable as the most stable one, up to `slack`.
+def chosen_count(found: Sequence[Stability], slack: float = 0.02) -> int:
+    """The largest number of clusters that, in its worst draw, is as stable as any other in its worst, up to `slack`.
 
-    Where several numbers are about equally stable the finest grouping is taken: it watches most. Where the items fall
-    into few clear groups, more clusters cut these at will, which two halves do not do alike, and are not taken.
+    The worst draw counts, not the mean: few clusters can often be drawn in several ways that are equally good, and
+    then halves agree wholly in one draw and hardly in the next. Where the items fall into few clear groups, more
+    clusters cut these at will, which two halves do not do alike. Of about equally stable numbers the finest grouping
+    is taken: it watches most.
 
     Raises:
         SettingError: Nothing was tried.
     """
     if not found:
         raise SettingError("no number of clusters was tried")
-    best = max(each.value for each in found)
-    return max(each.clusters for each in found if each.value >= best - slack)
+    best = max(each.low for each in found)
+    return max(each.clusters for each in found if each.low >= best - slack)
 
 
 @dataclass(frozen=True, eq=False)

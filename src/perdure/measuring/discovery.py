@@ -25,6 +25,7 @@ from perdure.measuring.clusters import (
     directions,
     grouped,
     nearest_words,
+    row_weights,
     shares,
     spherical_kmeans,
     stability,
@@ -34,7 +35,7 @@ from perdure.measuring.concept_features import BATCH, Reading
 from perdure.measuring.concept_pictures import TEXT_LIMIT as _EXAMPLE_LIMIT
 from perdure.measuring.concept_pictures import thumbnail
 from perdure.measuring.concept_probes import unit_rows
-from perdure.measuring.watched import Discovery, FoundConcept, TriedCount
+from perdure.measuring.watched import Discovery, FoundConcept, Marks, TriedCount
 from perdure.models.encoders import Encoder
 from perdure.progress import Progress, counting, silent
 from perdure.requests.concepts import Unlabelled
@@ -54,7 +55,7 @@ class DiscoverySettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     counts: tuple[int, ...] = Field(COUNTS, min_length=1, description="Numbers of clusters to choose from")
-    slack: float = Field(0.05, ge=0, description="How far below the most stable number the chosen one may lie")
+    slack: float = Field(0.02, ge=0, description="How far below the most stable number the chosen one may lie")
     draws: int = Field(5, ge=1, description="How often the items are halved to see how stable a number is")
     sample: int = Field(10_000, ge=4, description="Items from which clusters are made, at most; all are assigned")
     least: int = Field(30, ge=10, description="Items that a concept has at least; smaller clusters are dissolved")
@@ -82,6 +83,15 @@ class Discovered:
     def assigned(self, features_MD: NDArray[Any]) -> Labels:
         """The concept of other items, by the same encoder's features; -1 for none."""
         return self.groups.assigned(directions(features_MD, self.centre_D))
+
+    def weights(self, marks: Marks | None) -> tuple[float, ...]:
+        """How much each item of the data counts where features are held: the weight of its concept, 1 where none is.
+
+        What `perdure.tuning.encoders.tune_encoder` takes as the weights of anchors.
+        """
+        given = marks.weights if marks is not None and marks.key == self.card.key else {}
+        places = {each.id: place for place, each in enumerate(self.card.concepts)}
+        return row_weights(self.assigned_N, {places[name]: weight for name, weight in given.items() if name in places})
 
 
 def find_concepts(
@@ -121,9 +131,10 @@ def find_concepts(
     features_ND = reading.pooled(data.side, data.items, data.items.digest)
     centre_D = unit_rows(features_ND).mean(0)
     rows_ND = directions(features_ND, centre_D)
-    tried, groups = _clustered(rows_ND, chosen, progress)
+    tried, number, groups = _clustered(rows_ND, chosen, progress)
     made = Discovered(_blank(encoder, data, chosen, origin, words, traffic), centre_D, groups, groups.assigned(rows_ND))
-    return _told(_counted(made, data, traffic, reading), rows_ND, data, tried, _Vocabulary(reading, words))
+    counted = _counted(made, data, traffic, reading)
+    return _told(counted, rows_ND, data, (tried, number), _Vocabulary(reading, words))
 
 
 def key_of(
@@ -191,7 +202,7 @@ def _check_enough(data: Unlabelled, settings: DiscoverySettings) -> None:
         )
 
 
-def _clustered(rows_ND: Floats, settings: DiscoverySettings, progress: Progress) -> tuple[list[Stability], Groups]:
+def _clustered(rows_ND: Floats, settings: DiscoverySettings, progress: Progress) -> tuple[list[Stability], int, Groups]:
     order = np.random.default_rng(settings.seed).permutation(len(rows_ND))
     sample_ND = rows_ND[np.sort(order[: settings.sample])]
     counts = sorted({count for count in settings.counts if count <= len(sample_ND) // settings.least} or {2})
@@ -202,7 +213,7 @@ def _clustered(rows_ND: Floats, settings: DiscoverySettings, progress: Progress)
         done(1)
     number = chosen_count(tried, settings.slack)
     centres_CD = spherical_kmeans(sample_ND, number, seed=settings.seed, starts=_STARTS)
-    return tried, grouped(rows_ND, centres_CD, least=settings.least, outside=settings.outside)
+    return tried, number, grouped(rows_ND, centres_CD, least=settings.least, outside=settings.outside)
 
 
 def _blank(
@@ -224,6 +235,7 @@ def _blank(
         encoder=encoder.digest,
         settings=settings.model_dump(mode="json"),
         tried=(),
+        clusters=0,
         concepts=(),
         unknown=0.0,
         counted="" if traffic is None else traffic.name,
@@ -255,7 +267,7 @@ def _counted(made: Discovered, data: Unlabelled, traffic: Unlabelled | None, rea
 
 
 def _told(
-    made: Discovered, rows_ND: Floats, data: Unlabelled, tried: Sequence[Stability], vocabulary: _Vocabulary
+    made: Discovered, rows_ND: Floats, data: Unlabelled, tried: tuple[Sequence[Stability], int], vocabulary: _Vocabulary
 ) -> Discovered:
     """With names, examples and the numbers that were tried."""
     words = vocabulary.nearest(made.groups.centres_CD, data.side)
@@ -267,8 +279,9 @@ def _told(
         name = near[0] if near else texts[0] if data.side == "text" else f"like {texts[0]}"
         told = {"name": _cut(name, _NAME_LIMIT), "words": near, "examples": texts, "pictures": pictures}
         concepts.append(given.model_copy(update=told))
-    found = tuple(TriedCount(clusters=each.clusters, stability=each.value, low=each.low) for each in tried)
-    return replace(made, card=made.card.model_copy(update={"concepts": _named_apart(concepts), "tried": found}))
+    found = tuple(TriedCount(clusters=each.clusters, stability=each.value, low=each.low) for each in tried[0])
+    card = made.card.model_copy(update={"concepts": _named_apart(concepts), "tried": found, "clusters": tried[1]})
+    return replace(made, card=card)
 
 
 def _shown(data: Unlabelled, places: Sequence[int]) -> tuple[tuple[str, ...], tuple[str, ...]]:

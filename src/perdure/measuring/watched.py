@@ -36,7 +36,7 @@ class FoundConcept(Data):
 
 
 class TriedCount(Data):
-    """How far clusters of two halves of the items agree: 1 for the same, 0 for chance."""
+    """How far clusters of two halves of the items agree, on average and at worst: 1 for the same, 0 for chance."""
 
     clusters: int
     stability: float
@@ -56,6 +56,7 @@ class Discovery(Data):
         model: How the encoder was named, to load it again.
         settings: How they were looked for.
         tried: The numbers of clusters that were tried.
+        clusters: The number that was chosen; small clusters were dissolved afterwards.
         concepts: What was found; those that occur most first.
         unknown: The share of the traffic that lies in none.
         counted: Whose traffic the shares are of; the data's own where empty.
@@ -71,6 +72,7 @@ class Discovery(Data):
     model: str = ""
     settings: dict[str, Any]
     tried: tuple[TriedCount, ...]
+    clusters: int
     concepts: tuple[FoundConcept, ...]
     unknown: float = Field(ge=0, le=1)
     counted: str = ""

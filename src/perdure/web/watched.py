@@ -114,7 +114,7 @@ def _protected(found: WatchedMeasures) -> str:
         return "None is protected."
     worst = min(kept, key=lambda each: each.linear.difference.value)
     if len(kept) == 1:
-        return f"Of the protected one, {figures.difference(worst.linear.difference)}."
+        return f"The protected one changed by {figures.difference(worst.linear.difference)}."
     return (
         f"Of the {figures.whole(len(kept))} protected ones, the one that moved furthest down, "
         f"“{squeeze(one_line(visible(worst.concept.name)), NAME_LIMIT)}”, "
