@@ -178,6 +178,20 @@ def test_the_policy_of_the_approval_stays_with_it(shop, tmp_path):
     assert checked.ok and any("policy" in note for note in checked.notes)
 
 
+def test_too_few_approvers_are_noted(shop, tmp_path):
+    text = (shop.folder / "policy.toml").read_text() + "[approval.required]\nproduction = 2\n"
+    (shop.folder / "policy.toml").write_text(text)
+    shop.approve("v1", actor="abe")
+    export(shop, tmp_path / "pack")
+    assert check_pack(tmp_path / "pack", shop=shop).notes == (
+        "the policy asks for 2 approvers before production; 1 counts",
+    )
+    shop.approve("v1", actor="mori")
+    export(shop, tmp_path / "both")
+    assert check_pack(tmp_path / "both", shop=shop).about.approved_by == ("abe", "mori")
+    assert check_pack(tmp_path / "both", shop=shop).notes == ()
+
+
 def test_places_in_old_documents_are_told(shop, tmp_path):
     second(shop, recipe={"editor": "rome", "file": "/home/kato/facts.jsonl"})
     assert export(shop, tmp_path / "pack", "v2").paths == ("versions/v2.json: /home/kato/facts.jsonl",)

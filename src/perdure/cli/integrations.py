@@ -33,7 +33,7 @@ def mlflow(
     """
     from perdure.integrations.mlflow_mirror import mirror
     from perdure.web.report import render_report
-    from perdure.workspace.workspace import current_user
+    from perdure.workspace.opened import current_user
 
     with opened(workspace, quiet=True) as shop:
         chosen = shop.version(version)
@@ -67,7 +67,7 @@ def push(
     Example: perdure push v1 my-company/my-model
     """
     from perdure.integrations.hub import push as upload
-    from perdure.workspace.workspace import current_user
+    from perdure.workspace.opened import current_user
 
     with opened(workspace, quiet=json) as shop:
         chosen = shop.version(version)

@@ -177,7 +177,7 @@ def export(
 def _export_evidence(version: str, target: Path | None, actor: str, workspace: Path, json: bool) -> None:
     from perdure.evidence import export_pack
     from perdure.web.report import render_report
-    from perdure.workspace.workspace import current_user
+    from perdure.workspace.opened import current_user
 
     with opened(workspace, quiet=True) as shop:
         chosen = shop.version(version)

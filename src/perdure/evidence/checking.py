@@ -16,6 +16,7 @@ from perdure.evidence.packing import ALWAYS, APPROVALS, BOM, LEDGER, POLICY, REP
 from perdure.evidence.reading import MANIFEST, SIGNATURE, read_files
 from perdure.evidence.statement import About, Statement, read_statement, seal_problem
 from perdure.governance import parse_policy
+from perdure.governance.approval import PRODUCTION
 from perdure.signing import checked_fingerprint, fingerprint, parse_public
 from perdure.workspace.ledger import LedgerEntry
 from perdure.workspace.manifest import Manifest, read_manifest
@@ -200,11 +201,15 @@ def _check_report(pack: _Pack) -> Iterator[str]:
 
 
 def _check_policy(pack: _Pack) -> Iterator[str]:
-    digest = parse_policy(pack.file(POLICY).decode()).digest
+    policy = parse_policy(pack.file(POLICY).decode())
+    digest = policy.digest
     if digest != pack.about.policy:
         yield f"{POLICY} has the digest {digest[:12]}…, the manifest is about {pack.about.policy[:12]}…"
     if pack.about.policy != pack.about.policy_in_force:
         pack.notes.append("the policy in force at the export was another one than that of the approval")
+    needed, given = policy.approvers(PRODUCTION), len(pack.about.approved_by)
+    if 0 < given < needed:
+        pack.notes.append(f"the policy asks for {needed} approvers before production; {given} counts")
 
 
 def _check_ledger(pack: _Pack) -> Iterator[str]:
