@@ -7,7 +7,6 @@ import pytest
 import encoder_letters as sample
 from invoking import run, run_json, run_text
 from perdure.errors import RequestError, SettingError, UnknownNameError
-from perdure.measuring.report import Report
 
 QUICK = ["--set", "counts=[2,4,8]", "--set", "draws=2", "--set", "least=10"]
 
@@ -109,19 +108,18 @@ def test_every_report_of_a_workspace_watches_its_concepts(encoders, tiny_shop, m
     assert [(entry["action"], entry["actor"]) for entry in entries if "concepts" in entry["action"]] == [
         ("watch concepts", "sato"), ("watch concepts", "mori"),
     ]  # fmt: skip
-    version = tiny_shop.version("v0")
-    from perdure.workspace.watched import watched_measures
-
-    measures = watched_measures(tiny_shop, version, version, version)
+    report = tiny_shop.measure("v0")
+    measures = report.watched
     assert measures.traffic.value == 0
+    assert [gate.verdict for gate in report.verdicts if gate.gate.startswith("protected concept")] == ["pass"]
     assert [each.concept.id for each in measures.protected] == ["c1"]
     assert measures.concepts[0].linear.before.value > 0.8
-    again = watched_measures(tiny_shop, version, version, version)
-    assert again == measures
+    with monkeypatch.context() as held:
+        held.setattr("perdure.measuring.watching.cross_validated", None)  # every version is probed once
+        assert tiny_shop.measure("v0").watched == measures
     (encoders / "letters.jsonl").rename(encoders / "moved.jsonl")
     try:
         with pytest.raises(RequestError, match="Put it back"):
-            watched_measures(tiny_shop, version, version, version)
+            tiny_shop.measure("v0")
     finally:
         (encoders / "moved.jsonl").rename(encoders / "letters.jsonl")
-    assert Report.model_fields["watched"].default is None
