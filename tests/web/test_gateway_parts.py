@@ -5,9 +5,11 @@ import shutil
 import sqlite3
 import threading
 
+import httpx
 import pytest
-from gateway_shop import build, opened, settings
+from gateway_shop import GOOD, FakeKeys, build, opened, served, settings
 
+from perdure.web.gateway import Gateway, beside, create_gateway_app
 from perdure.web.gateway.problems import AnswerError
 from perdure.web.gateway.recorder import Recorder
 from perdure.web.gateway.room import Room
@@ -246,3 +248,31 @@ def test_a_recorder_outlives_what_goes_wrong(tmp_path):
     assert traffic.counts() == {("a" * 64, "answered"): 1, ("a" * 64, "failed"): 1}
     assert len(looks) >= 3
     traffic.close()
+
+
+def test_canaries_are_looked_after_without_requests_and_beside_pages(shop):
+    """The pages' application and the gateway's live and end together; each has its own paths."""
+    seen = []
+
+    async def pages(scope, receive, send):
+        if scope["type"] == "lifespan":
+            for _ in range(2):
+                message = await receive()
+                seen.append(message["type"])
+                await send({"type": f"{message['type']}.complete"})
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"pages"})
+
+    (shop.folder / "gateway.toml").write_text("[canary]\nlook_seconds = 0.05\n")
+    looked = threading.Event()
+    gateway = Gateway(shop.folder)
+    gateway.recorder._after = looked.set
+    with served(beside(pages, create_gateway_app(gateway, FakeKeys()))) as address:
+        assert looked.wait(5)
+        assert httpx.get(f"{address}/anything").text == "pages"
+        assert httpx.get(f"{address}/v1x").text == "pages"
+        assert httpx.get(f"{address}/v1/models").status_code == 401
+        assert httpx.get(f"{address}/v1/models", headers=GOOD).json()["object"] == "list"
+    assert seen == ["lifespan.startup", "lifespan.shutdown"]
+    assert not gateway.recorder._thread.is_alive()

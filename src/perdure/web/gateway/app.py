@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 
 from perdure.errors import PerdureError
 from perdure.web.gateway.answers import CHAT, TEXT, events, listed, whole
-from perdure.web.gateway.door import App, Door, Receive, Scope, Send
+from perdure.web.gateway.door import App, Door, Message, Receive, Scope, Send
 from perdure.web.gateway.gateway import Gateway
 from perdure.web.gateway.keys import Keys
 from perdure.web.gateway.problems import AnswerError, translated
@@ -57,6 +57,7 @@ def create_gateway_app(gateway: Gateway, keys: Keys, *, hosts: frozenset[str] | 
 
     @asynccontextmanager
     async def life(_app: FastAPI) -> AsyncIterator[None]:
+        gateway.start()
         yield
         await gateway.close()
 
@@ -84,15 +85,25 @@ def beside(pages: App, gateway: App) -> App:
 
 
 async def _live_together(pages: App, gateway: App, scope: Scope, receive: Receive, send: Send) -> None:
-    """The pages' start and end, with the gateway's after them."""
+    """The pages' start and end with the gateway's, which ends before the server is told that all is over."""
     heard: asyncio.Queue[dict[str, str]] = asyncio.Queue()
-    own = asyncio.create_task(gateway(dict(scope), heard.get, _silent))
-    await heard.put({"type": "lifespan.startup"})
+    own = asyncio.ensure_future(gateway(dict(scope), heard.get, _silent))
+
+    async def end() -> None:
+        if not own.done():
+            heard.put_nowait({"type": "lifespan.shutdown"})
+            await own
+
+    async def told(message: Message) -> None:
+        if message["type"].startswith("lifespan.shutdown"):
+            await end()
+        await send(message)
+
+    heard.put_nowait({"type": "lifespan.startup"})
     try:
-        await pages(scope, receive, send)
+        await pages(scope, receive, told)
     finally:
-        await heard.put({"type": "lifespan.shutdown"})
-        await own
+        await end()
 
 
 async def _silent(_message: Any) -> None:

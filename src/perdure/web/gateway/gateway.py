@@ -78,6 +78,10 @@ class Gateway:
         self.steering = Steering(self.shop, self.routing, self.traffic, self.settings.canary)
         self.recorder = Recorder(self.traffic, self.steering.look, pause_s=self.settings.canary.look_seconds)
 
+    def start(self) -> None:
+        """Begin to look after canaries, also before the first request."""
+        self.recorder.start()
+
     def seed(self) -> int:
         """A seed for a request that names none."""
         return self._draws.getrandbits(31)

@@ -42,10 +42,17 @@ class Recorder:
         self._traffic, self._after, self._pause_s = traffic, after, pause_s
         self._waiting: queue.Queue[Outcome | _Score | _Mark] = queue.Queue(_WAITING)
         self._thread = threading.Thread(target=self._run, name="perdure-traffic", daemon=True)
-        self._thread.start()
+        self._starting = threading.Lock()
+
+    def start(self) -> None:
+        """Begin; does nothing when it began already."""
+        with self._starting:
+            if self._thread.ident is None:
+                self._thread.start()
 
     def put(self, outcome: Outcome) -> None:
         """Have an outcome written; counts for nothing when too many wait, so that answers never do."""
+        self.start()
         try:
             self._waiting.put_nowait(outcome)
         except queue.Full:
@@ -53,12 +60,14 @@ class Recorder:
 
     def score(self, answer: str, score: float, time: float) -> "Future[None]":
         """Have a score written after all that was put before; tells how that went."""
+        self.start()
         asked = _Score(answer, score, time)
         self._waiting.put(asked)
         return asked.done
 
     def flush(self) -> None:
         """Wait until all is written that was put, and the canaries were looked at after it."""
+        self.start()
         mark = _Mark(last=False)
         self._waiting.put(mark)
         mark.done.result()
