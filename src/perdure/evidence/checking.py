@@ -109,8 +109,9 @@ def check_pack(path: Path, *, key: str = "", head: str = "", shop: "Workspace | 
         problems.append(f"ledger: the row {head[:12]}… noted outside is not among the {len(_rows_of(pack))} rows")
     trusted = wanted is not None and pack.about.signer == wanted
     if shop is not None:
-        problems += _named("workspace", lambda pack: _against(pack, shop), pack)
-        trusted = trusted or pack.about.signer in trusted_signers(shop)
+        believed = pack.about.signer in trusted_signers(shop)
+        problems += _named("workspace", lambda pack: _against(pack, shop, believed=believed), pack)
+        trusted = trusted or believed
     if wanted is None and shop is None:
         pack.notes.append(
             f"whose key {pack.about.signer} is was not checked: compare it with what the signer sees "
@@ -264,11 +265,11 @@ def _hashes(component: dict[str, Any]) -> list[str]:
     return [one["content"] for one in component.get("hashes", ()) if one["alg"] == "SHA-256"]
 
 
-def _against(pack: _Pack, shop: "Workspace") -> Iterator[str]:
+def _against(pack: _Pack, shop: "Workspace", *, believed: bool) -> Iterator[str]:
     """Where a pack and the workspace that it is to be about disagree."""
     about = pack.about
     own = {version.id: version for version in shop.archive.versions()}
-    if about.signer not in trusted_signers(shop):
+    if not believed:
         yield f"it does not trust the signer {about.signer} (perdure vectors trust)"
     if about.version not in own:
         yield f"it has no version {about.version[:12]}…; the pack is about another workspace"
