@@ -303,3 +303,27 @@ def test_feedback_counts_once_for_an_answer_that_there_was(folder):
         return [status async for status in run()]
 
     assert asyncio.run(collect()) == [200, 409, 404, 400]
+
+
+def test_the_server_lets_tokens_of_its_accounts_ask(folder):
+    from argon2 import PasswordHasher
+
+    from perdure.web.server import Services
+    from perdure.web.server.running import with_gateway
+
+    services = Services.over(Workspace.open(folder), hasher=PasswordHasher(1, 8, 1))
+    services.accounts.set_up(services.accounts.setup_code(), "mori", "a long enough password")
+    asking, token = services.tokens.make("mori", "shop", ["generate"], 1)
+    reading, _ = services.tokens.make("mori", "shop", ["read"], 1)
+    statuses = []
+    with served(with_gateway(services, "cpu")) as address:
+        headers = {"host": "localhost:8321"}
+        for secret in (asking, reading, "nothing"):
+            bearer = headers | {"authorization": f"Bearer {secret}"}
+            statuses.append(httpx.post(f"{address}/v1/completions", json=ask("v0"), headers=bearer).status_code)
+        services.tokens.revoke("mori", token.id)
+        bearer = headers | {"authorization": f"Bearer {asking}"}
+        statuses.append(httpx.get(f"{address}/v1/models", headers=bearer).status_code)
+        statuses.append(httpx.get(f"{address}/sign-in", headers=headers).status_code)
+        statuses.append(httpx.get(f"{address}/v1/models", headers=bearer | {"host": "evil"}).status_code)
+    assert statuses == [200, 403, 401, 401, 200, 421]

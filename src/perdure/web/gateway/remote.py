@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from perdure.web.gateway.pieces import Piece
+from perdure.web.gateway.pieces import Finish, Piece
 from perdure.web.gateway.problems import AnswerError
 from perdure.web.gateway.room import Room
 from perdure.web.gateway.settings import Backend, Limits
@@ -150,7 +150,8 @@ def _parsed(data: bytes) -> dict[str, Any]:
 
 
 async def _read(events: AsyncIterator[dict[str, Any]], name: str) -> AsyncIterator[Piece]:
-    finish, usage = None, {}
+    finish: str | None = None
+    usage: dict[str, Any] = {}
     async for event in events:
         if event.get("model") != name:
             raise AnswerError(502, "backend_wrong", "the server of this version answers for another model")
@@ -160,5 +161,5 @@ async def _read(events: AsyncIterator[dict[str, Any]], name: str) -> AsyncIterat
             text = (choice["delta"].get("content") if "delta" in choice else choice.get("text")) or ""
             if text:
                 yield Piece(text)
-    ended = "length" if finish == "length" else "stop"
+    ended: Finish = "length" if finish == "length" else "stop"
     yield Piece("", ended, int(usage.get("prompt_tokens", 0)), int(usage.get("completion_tokens", 0)))

@@ -13,7 +13,7 @@ def place(canary: int, key: str) -> float:
         key: Who asks and which conversation it is; only its hash is used.
     """
     digest = hashlib.sha256(f"perdure canary\0{canary}\0{key}".encode("utf-8", "surrogatepass")).digest()
-    return int.from_bytes(digest[: _BITS // 8], "big") / 2**_BITS
+    return int.from_bytes(digest[: _BITS // 8], "big") / float(2**_BITS)
 
 
 def candidate_answers(canary: int, key: str, weight: float) -> bool:

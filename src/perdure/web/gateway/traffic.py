@@ -18,8 +18,11 @@ from perdure.web.gateway.problems import AnswerError
 FILE_NAME = "traffic.sqlite"
 SCHEMA = 1
 _BUSY_S = 10.0
-ANSWERED, REFUSED, FAILED, GONE = "answered", "refused", "failed", "gone"
 Kind = Literal["answered", "refused", "failed", "gone"]
+ANSWERED: Literal["answered"] = "answered"
+REFUSED: Literal["refused"] = "refused"
+FAILED: Literal["failed"] = "failed"
+GONE: Literal["gone"] = "gone"
 
 _TABLES = (
     f"""CREATE TABLE answers (

@@ -11,7 +11,7 @@ from perdure.models.chat import write_chat
 from perdure.models.continuing import Choose, continue_rows, end_tokens
 from perdure.models.sampling import drawn, most_probable
 from perdure.models.tokens import encode
-from perdure.web.gateway.pieces import Piece
+from perdure.web.gateway.pieces import Finish, Piece
 from perdure.web.gateway.problems import AnswerError
 from perdure.web.gateway.shapes import Asked
 from perdure.web.gateway.unfolding import Unfolding
@@ -45,7 +45,7 @@ def write(model: Any, tokenizer: Any, asked: Asked, tell: Callable[[Piece], None
     (text,) = continue_rows(model, tokenizer, [row], enough, max_new_tokens=asked.tokens, choose=choose)
     rest = unfolding.rest(text)
     ended = taken[-1] in end_tokens(model, tokenizer)
-    finish = "stop" if ended or unfolding.stopped else "length"
+    finish: Finish = "stop" if ended or unfolding.stopped else "length"
     tell(Piece(rest, finish, len(row), len(taken) - ended))
 
 
