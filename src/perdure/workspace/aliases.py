@@ -5,8 +5,9 @@ import sqlite3
 
 from perdure.errors import SettingError, WorkspaceError
 from perdure.workspace.decisions import last_decision
-from perdure.workspace.ledger import append_row, governed_rows, rows_about
+from perdure.workspace.ledger import append_row
 from perdure.workspace.releases import AliasMove
+from perdure.workspace.rows import governed_rows, rows_about
 
 PRODUCTION = "production"
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")

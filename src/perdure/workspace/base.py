@@ -14,6 +14,7 @@ from perdure.workspace.database import Database, DiskError, DiskFullError, trans
 from perdure.workspace.lock import WriterLock, drop_ballast, keep_ballast
 from perdure.workspace.objects import ObjectStore
 from perdure.workspace.records import BASE, CANDIDATE, Version
+from perdure.workspace.rows import Row, governed_rows, rows_about
 
 
 class Base:
@@ -72,15 +73,23 @@ class Base:
         ledger.check_complete(connection)
         return connection
 
-    def _find(self, where: str = "1", *parameters: Any) -> list[Version]:
+    def _find(self) -> list[Version]:
+        """Every version, oldest first."""
         connection = self._database.connection()
-        rows = ledger.governed_rows(connection, "versions", where, parameters)
+        return self._versions(governed_rows(connection, "versions"), connection)
+
+    def _with_id(self, name: str) -> list[Version]:
+        """The version of an id, if there is one."""
+        connection = self._database.connection()
+        return self._versions(rows_about(connection, "versions", "id", name), connection)
+
+    def _versions(self, rows: list[Row], connection: sqlite3.Connection) -> list[Version]:
         standings = decisions.standings(connection) if rows else {}
         return [self._version(row, standings) for row in rows]
 
     def _by_id(self, name: str) -> Version:
         """The version of an id that another row names."""
-        found = self._find("t.id = ?", name)
+        found = self._with_id(name)
         if len(found) != 1:
             raise IntegrityError(f"the database names version {name[:12]}… and does not have it; run verify")
         return found[0]
@@ -100,7 +109,7 @@ class Base:
     @translated("looking up a version")
     def _own(self, version: Version) -> Version:
         """The version as this workspace knows it now."""
-        found = self._find("t.id = ?", version.id)
+        found = self._with_id(version.id)
         if not found:
             raise WorkspaceError(f"{version.name} ({version.id[:12]}…) is no version of {self.folder}")
         return found[0]

@@ -8,8 +8,9 @@ from typing import Any
 from perdure.content import canonical_json
 from perdure.errors import WorkspaceError
 from perdure.governance.canary import CanaryPlan
-from perdure.workspace.ledger import append_row, governed_rows
+from perdure.workspace.ledger import append_row
 from perdure.workspace.releases import Canary, CanaryStep
+from perdure.workspace.rows import governed_rows
 
 
 def canaries(connection: sqlite3.Connection, alias: str | None = None) -> list[Canary]:

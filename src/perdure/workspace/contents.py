@@ -144,7 +144,7 @@ class Contents(Base):
     def _commit_manifest(self, manifest: Manifest, made: list[StoredObject], parent: Version, actor: str) -> Version:
         stored = self._store.put(manifest.to_bytes(), "manifest")
         reach(Point.COMMIT_MANIFEST_STORED)
-        same = self._find("t.id = ?", stored.hash)
+        same = self._with_id(stored.hash)
         if same:
             with self._database.transaction() as connection:
                 details = {"version": same[0].id, "name": same[0].name}

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from perdure.errors import IntegrityError, RefusedError, WorkspaceError
 from perdure.workspace.failpoints import Point, reach
+from perdure.workspace.rows import Connection, KeptRows
 from perdure.workspace.schema import SCHEMA, STATEMENTS, TABLES
 
 FILE_NAME = "perdure.sqlite"
@@ -28,6 +29,7 @@ class Database:
         self.path = folder / FILE_NAME
         self._local = threading.local()
         self._opened: list[sqlite3.Connection] = []
+        self._kept = KeptRows()
 
     def connection(self) -> sqlite3.Connection:
         """This thread's connection."""
@@ -40,7 +42,10 @@ class Database:
 
     def _connect(self) -> sqlite3.Connection:
         os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
-        connection = sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(
+            self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False, factory=Connection
+        )
+        connection.kept = self._kept
         connection.row_factory = sqlite3.Row
         for setting in (
             "journal_mode = WAL",
@@ -154,7 +159,7 @@ def translated(doing: str) -> Iterator[None]:
         raise DiskError(f"{doing}: the disk answered with an error, nothing was changed: {error}") from error
 
 
-_RULE = re.compile("four eyes|roles|consent|canary")  # how the refusals of the schema's rules begin
+_RULE = re.compile("four eyes|roles|consent|canary|kpis:")  # how the refusals of the schema's rules begin
 _DAMAGE = re.compile("no such|not decode|malformed|syntax error")
 _FULL = "the disk is full, nothing was changed. Free some space and repeat"
 

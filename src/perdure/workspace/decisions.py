@@ -5,10 +5,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from perdure.errors import RefusedError
-from perdure.workspace.ledger import append_row, governed_rows, rows_about
+from perdure.workspace.ledger import append_row
 from perdure.workspace.people import same
 from perdure.workspace.records import APPROVED, CANDIDATE, REJECTED
 from perdure.workspace.releases import AliasMove
+from perdure.workspace.rows import governed_rows, rows_about
 from perdure.workspace.rulings import Approval, Consent, Rejection, Standing
 from perdure.workspace.schema import LINE
 

@@ -4,8 +4,9 @@ import sqlite3
 from datetime import UTC, datetime, timedelta
 
 from perdure.errors import RefusedError, SettingError
-from perdure.workspace.ledger import append_row, governed_rows
+from perdure.workspace.ledger import append_row
 from perdure.workspace.people import same
+from perdure.workspace.rows import governed_rows
 from perdure.workspace.rulings import Emergency
 
 LONGEST = timedelta(days=7)

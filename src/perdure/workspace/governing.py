@@ -6,8 +6,9 @@ from perdure.errors import SettingError
 from perdure.workspace import people, policies
 from perdure.workspace.contents import Contents
 from perdure.workspace.database import translated
-from perdure.workspace.ledger import append_row, checked_actor, plain_json, rows_about
+from perdure.workspace.ledger import append_row, checked_actor, plain_json
 from perdure.workspace.records import Version
+from perdure.workspace.rows import rows_about
 from perdure.workspace.rulings import Comment, PolicyChange
 
 Origin = Literal["set", "found"]

@@ -6,7 +6,6 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any
 
 from perdure.content import canonical_json, digest_json
@@ -39,7 +38,7 @@ GOVERNED: Mapping[str, tuple[tuple[str, ...], frozenset[str]]] = {
 }
 MIGRATE = "migrate"
 RESERVED = frozenset(action for _, actions in GOVERNED.values() for action in actions) | {MIGRATE}
-_JOINED = (
+JOINED = (
     "SELECT t.*, l.sequence AS entry, l.time, l.actor, l.action, l.details, l.previous AS entry_previous, "
     "l.hash AS entry_hash FROM {table} t LEFT JOIN ledger l ON l.sequence = t.sequence "
     "WHERE {where} ORDER BY t.sequence"
@@ -143,34 +142,6 @@ def append_row(
     return sequence
 
 
-def rows_about(connection: sqlite3.Connection, table: str, column: str, value: str) -> list[dict[str, Any]]:
-    """The rows of a governed table about one version or alias, checked as by `governed_rows`."""
-    # Asked of the ledger as well: a row whose own column was damaged must not just drop out.
-    told = ", ".join(map(repr, sorted(GOVERNED[table][1])))
-    where = (
-        f"t.sequence IN (SELECT sequence FROM {table} WHERE {column} = ? UNION ALL "  # noqa: S608
-        f"SELECT sequence FROM ledger WHERE action IN ({told}) AND json_extract(details, '$.{column}') = ?)"
-    )
-    return governed_rows(connection, table, where, (value, value))
-
-
-def governed_rows(
-    connection: sqlite3.Connection, table: str, where: str = "1", parameters: Iterable[Any] = ()
-) -> list[dict[str, Any]]:
-    """Rows of a governed table in their order, with `time` and `actor`, each checked against the ledger.
-
-    Raises:
-        IntegrityError: A row is not what the ledger says, or the ledger does not know it.
-    """
-    query = _JOINED.format(table=table, where=where)
-    rows = [dict(row) for row in connection.execute(query, tuple(parameters))]
-    for row in rows:
-        problem = disagreement(table, row)
-        if problem:
-            raise IntegrityError(f"{problem}. Somebody changed the database; run verify")
-    return rows
-
-
 def check_complete(connection: sqlite3.Connection) -> None:
     """Check that every governed table has as many rows as the ledger tells of.
 
@@ -187,12 +158,6 @@ def check_complete(connection: sqlite3.Connection) -> None:
 
 def disagreement(table: str, row: Mapping[str, Any]) -> str | None:
     """How a governed row differs from its ledger row, in words; None when it does not."""
-    return _disagreement(table, tuple(row.items()))
-
-
-@lru_cache(maxsize=1 << 16)  # rows are read again and again, and the same bits are either right or wrong
-def _disagreement(table: str, items: tuple[tuple[str, Any], ...]) -> str | None:
-    row = dict(items)
     where = f"row {row['sequence']} of {table}"
     if row["entry"] is None:
         return f"{where} is unknown to the ledger"
@@ -257,7 +222,7 @@ def check_governed(connection: sqlite3.Connection, tables: Iterable[str] = tuple
     problems = []
     for table in tables:
         _, actions = GOVERNED[table]
-        joined = connection.execute(_JOINED.format(table=table, where="1"))
+        joined = connection.execute(JOINED.format(table=table, where="1"))
         found = [disagreement(table, dict(row)) for row in joined]
         problems += [f"ledger: {problem}" for problem in found if problem]
         marks = ",".join("?" * len(actions))

@@ -8,7 +8,8 @@ import sqlite3
 from collections.abc import Mapping
 
 from perdure.errors import RefusedError, SettingError
-from perdure.workspace.ledger import append_row, checked_actor, governed_rows
+from perdure.workspace.ledger import append_row, checked_actor
+from perdure.workspace.rows import governed_rows
 from perdure.workspace.schema import MACHINE, PERSONAL, ROLES
 
 SYSTEM = "perdure"

@@ -2,7 +2,8 @@
 
 import sqlite3
 
-from perdure.workspace.ledger import append_row, governed_rows
+from perdure.workspace.ledger import append_row
+from perdure.workspace.rows import governed_rows
 from perdure.workspace.rulings import PolicyChange
 
 
