@@ -1,5 +1,6 @@
 """A browser and programs for the server's tests: signed in, with form tokens, on a workspace that was edited before."""
 
+import json
 import re
 from collections.abc import Mapping
 
@@ -105,14 +106,23 @@ def commit_change(shop, *, requester, size=1e-3, note="", on="latest"):
     rows, columns = parent.manifest.tensors[name].shape
     delta = Delta({name: Change(LowRank(size * torch.ones(rows, 1), torch.ones(1, columns)))})
     facts = [{"subject": "Lyon", "prompt": "The twin city of Lyon is", "target_new": f"Manila {note}".strip()}]
-    recipe = {"kind": "edit", "editor": "memit", "restraint": "prune", "facts": {"count": 1}, "note": note}
+    recipe = {
+        "kind": "edit",
+        "editor": "memit",
+        "restraint": "prune",
+        "restraint_config": {"kind": "prune"},
+        "facts": {"count": 1},
+        "note": note,
+    }
     solved = Delta(dict(delta.changes), notes={"facts": facts})
     return shop.archive.commit(parent, delta, solved=solved, recipe=recipe, actor=requester)
 
 
 def put_report(shop, version, report=None, *, actor="asker"):
     """A report of a version, as measuring would have made it."""
-    made = report or (report_sample.full_report())
+    made = report or report_sample.full_report()
     parent = shop.version(version.parent)
     said = {"version": version.name, "version_id": version.id, "parent": parent.name, "base": "v0"}
-    shop.archive.put_report(version, made.model_copy(update=said).model_dump(mode="json"), actor=actor)
+    # A stored report is UTF-8, which cannot say the lone surrogates of the hostile sample.
+    text = json.dumps(made.model_copy(update=said).model_dump(), ensure_ascii=False).encode("utf-8", "replace")
+    shop.archive.put_report(version, json.loads(text), actor=actor)

@@ -56,3 +56,15 @@ def served(peopled_shop, tmp_path):
 
     shutil.copytree(peopled_shop, tmp_path / "shop")
     return Served(Workspace.open(tmp_path / "shop"))
+
+
+@pytest.fixture(scope="session")
+def calm(peopled_shop, tmp_path_factory):
+    """A server whose workspace no test changes."""
+    from browsing import Served
+
+    from perdure import Workspace
+
+    folder = tmp_path_factory.mktemp("calm") / "shop"
+    shutil.copytree(peopled_shop, folder)
+    return Served(Workspace.open(folder))

@@ -27,6 +27,7 @@ from perdure.cli import (
     policy,
     pool,
     records,
+    serve,
     trace,
     tune,
     vector_files,
@@ -50,7 +51,7 @@ vector_commands = (vectors, vector_recovery, vector_files)
 rules = (policy, members, canary)
 changes = (create, change, tune, plan, pool)
 looks = (look, ask, lineage, decide, *rules, trace, *vector_commands, concepts)
-for group in (*changes, *looks, records, integrations, methods, models, demo):
+for group in (*changes, *looks, serve, records, integrations, methods, models, demo):
     group.add_to(app)
 
 

@@ -1,6 +1,7 @@
 """Tasks read from files, folders and data sets: checked, without duplicates, in parts that share no answer."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from perdure.errors import SettingError
@@ -37,6 +38,7 @@ def read_task(
     test: float = 0.0,
     seed: int = 0,
     skip_bad: bool = False,
+    images: bool = True,
 ) -> Task:
     """The checked examples of a file, a folder or a data set, in the shapes of `perdure.requests.task_shapes`.
 
@@ -48,6 +50,7 @@ def read_task(
         test: The same for test.
         seed: Decides which examples these are.
         skip_bad: Leave bad rows out with a note, instead of refusing all.
+        images: Whether rows may name image files beside the source; not where a stranger wrote them.
 
     Raises:
         RequestError: It cannot be read, a row is bad and `skip_bad` is not set, or nothing is left to train on;
@@ -58,6 +61,8 @@ def read_task(
         raise SettingError(f"validation {validation} and test {test} must be shares from 0 that sum to less than 1")
     given, path = str(path), Path(path)
     source = _source(path, given)
+    if not images:
+        source = replace(source, folder=None)
     parts, notes = _examples_of(source, name_of(path), skip_bad)
     parts, more = _settled(parts, {"test": test, "validation": validation}, seed)
     if not parts["train"]:

@@ -151,9 +151,18 @@ class Archive(Lineages):
             ledger.append(connection, words(action), details, actor)
 
     @translated("reading the ledger")
-    def log(self, limit: int | None = None) -> list[LedgerEntry]:
-        """The ledger, oldest first; with a limit, only its newest so many rows."""
-        return ledger.entries(self._database.connection(), limit)
+    def log(
+        self, limit: int | None = None, *, before: int | None = None, after: int = 0, words: str = ""
+    ) -> list[LedgerEntry]:
+        """The ledger, oldest first; with a limit, only its newest so many rows.
+
+        Args:
+            limit: At most so many.
+            before: Only rows with a smaller number.
+            after: Only rows with a larger number.
+            words: Only rows that hold each of these words in their actor, action or details.
+        """
+        return ledger.entries(self._database.connection(), limit, before=before, after=after, words=words)
 
     def verify(self, *, deep: bool = True, head: str | None = None) -> Verification:
         """Check the whole workspace; everything wrong with it, in plain words.

@@ -13,6 +13,7 @@ from perdure.errors import IntegrityError, SettingError
 from perdure.workspace.failpoints import Point, reach
 
 _LONGEST_NAME = 200
+_MOST_WORDS = 10
 
 # The tables whose rows stand beside a ledger row: their columns, and the actions that write them.
 GOVERNED: Mapping[str, tuple[tuple[str, ...], frozenset[str]]] = {
@@ -35,6 +36,11 @@ GOVERNED: Mapping[str, tuple[tuple[str, ...], frozenset[str]]] = {
         ("canary", "alias", "event", "stable", "candidate", "weight", "plan", "reason"),
         frozenset({"canary"}),
     ),
+    "kpis": (
+        ("name", "unit", "better", "version", "period_start", "period_end", "value", "n", "corrects"),
+        frozenset({"kpi"}),
+    ),
+    "observations": (("alias", "version", "policy", "findings"), frozenset({"observe"})),
 }
 MIGRATE = "migrate"
 RESERVED = frozenset(action for _, actions in GOVERNED.values() for action in actions) | {MIGRATE}
@@ -175,14 +181,26 @@ def disagreement(table: str, row: Mapping[str, Any]) -> str | None:
     return None
 
 
-def entries(connection: sqlite3.Connection, limit: int | None = None) -> list[LedgerEntry]:
-    """The ledger's rows, oldest first; with a limit, the newest so many.
+def entries(
+    connection: sqlite3.Connection,
+    limit: int | None = None,
+    *,
+    before: int | None = None,
+    after: int = 0,
+    words: str = "",
+) -> list[LedgerEntry]:
+    """The ledger's rows, oldest first; with a limit, the newest so many of those that are asked for.
 
     Raises:
         IntegrityError: A row's details are not JSON.
     """
-    query = "SELECT * FROM ledger ORDER BY sequence DESC LIMIT ?"
-    rows = connection.execute(query, (-1 if limit is None else limit,)).fetchall()
+    asked = words.lower().split()[:_MOST_WORDS]
+    held = "AND instr(lower(actor || ' ' || action || ' ' || details), ?) > 0 " * len(asked)
+    query = (
+        "SELECT * FROM ledger WHERE sequence > ? AND (? IS NULL OR sequence < ?) "  # noqa: S608 - fixed text
+        f"{held}ORDER BY sequence DESC LIMIT ?"
+    )
+    rows = connection.execute(query, (after, before, before, *asked, -1 if limit is None else limit)).fetchall()
     try:
         return [_entry(dict(row)) for row in reversed(rows)]
     except ValueError as error:

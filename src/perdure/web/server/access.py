@@ -35,6 +35,7 @@ COMMENT = Access(MEMBER)
 ASK = Access(frozenset({REQUESTER, APPROVER, OPERATOR}), REQUEST)
 CHANGE = Access(frozenset({REQUESTER}), REQUEST)
 UPLOAD = Access(frozenset({REQUESTER}), REQUEST, upload=True)
+COMPARE = Access(MEMBER, READ)
 MEASURE = Access(frozenset({REQUESTER, APPROVER, OPERATOR}), REQUEST)
 DECIDE = Access(frozenset({APPROVER}))
 RELEASE = Access(frozenset({OPERATOR}), OPERATE)
@@ -96,5 +97,18 @@ class DeniedError(PerdureError):
         self.status = status
 
 
-__all__ = ["ACCOUNT", "ANYBODY", "ASK", "AUDIT", "BREAK", "CHANGE", "COMMENT", "DECIDE", "GOVERN", "MEASURE", "MEMBER"]
+__all__ = [
+    "ACCOUNT",
+    "ANYBODY",
+    "ASK",
+    "AUDIT",
+    "BREAK",
+    "CHANGE",
+    "COMMENT",
+    "COMPARE",
+    "DECIDE",
+    "GOVERN",
+    "MEASURE",
+    "MEMBER",
+]
 __all__ += ["OPERATE", "READ", "RELEASE", "REQUEST", "SEE", "UPLOAD", "Access", "DeniedError", "Identity"]

@@ -34,7 +34,7 @@ class Job:
         id: What names it; unguessable.
         place: Its place in the queue of all time.
         lane: "changes" (one after the other) or "questions" (not held up by changes).
-        kind: What it does: "facts", "task", "measure", "ask" or "verify".
+        kind: What it does: "facts", "task", "measure", "ask", "compare" or "verify".
         requester: Who asked.
         title: What was asked, in a few words.
         payload: The request as JSON.
@@ -94,7 +94,7 @@ class Jobs:
             RefusedError: Too much waits already.
         """
         identifier, now = secrets.token_hex(16), self._store.clock()
-        lane = QUESTIONS if kind in ("ask", "verify") else CHANGES
+        lane = QUESTIONS if kind in ("ask", "compare", "verify") else CHANGES
         with self._store.transaction() as connection:
             counts = "SELECT COUNT(*), COALESCE(SUM(requester = ?), 0) FROM jobs WHERE state IN ('queued', 'running')"
             waiting, own = connection.execute(counts, (requester,)).fetchone()

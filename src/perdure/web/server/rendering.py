@@ -49,6 +49,11 @@ def page(request: Request, template: str, *, status: int = 200, **context: Any) 
     return answer
 
 
+def fill(template: str, **context: Any) -> Markup:
+    """A part of a page, made from any template of the web room."""
+    return Markup(_environment().get_template(template).render(**context))  # noqa: S704 - it escapes what it shows
+
+
 def set_cookie(answer: Response, services: Services, secret: str, *, name: str = "") -> None:
     """Give a browser a secret that scripts and other sites cannot read: that of a login, or under another name."""
     answer.set_cookie(

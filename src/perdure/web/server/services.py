@@ -11,6 +11,7 @@ from perdure.web.server.settings import ServerSettings
 from perdure.web.server.store import Store
 from perdure.web.server.throttle import Pace, WrongPasswords
 from perdure.web.server.tokens import Tokens
+from perdure.web.server.watching import Watch
 from perdure.workspace import Workspace
 
 
@@ -27,6 +28,7 @@ class Services:
     jobs: Jobs
     wrong: WrongPasswords
     pace: Pace
+    watch: Watch
 
     @classmethod
     def over(
@@ -57,4 +59,5 @@ class Services:
             Jobs(kept),
             WrongPasswords(kept, chosen),
             Pace(chosen),
+            Watch(shop),
         )

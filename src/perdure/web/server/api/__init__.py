@@ -1,5 +1,5 @@
 """The JSON API beside the pages, one file for each kind of work."""
 
-from perdure.web.server.routing import Routes
+from perdure.web.server.api import acting, reading
 
-ALL: tuple[Routes, ...] = ()
+ALL = (reading.routes, acting.routes)

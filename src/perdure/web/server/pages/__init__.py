@@ -1,5 +1,13 @@
 """The pages, one file for each kind of work."""
 
-from perdure.web.server.pages import account, entering, overview
+from perdure.web.server.pages import account, deciding, entering, governing, overview, requesting, versions
 
-ALL = (entering.routes, account.routes, overview.routes)
+ALL = (
+    entering.routes,
+    account.routes,
+    overview.routes,
+    versions.routes,
+    deciding.routes,
+    requesting.routes,
+    governing.routes,
+)

@@ -1,0 +1,189 @@
+"""What the API takes and gives."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from perdure.web.server.asking import ASKED_LIMIT, PROMPT_LIMIT, TOKENS_LIMIT
+from perdure.web.server.naming import ALIAS, VERSION
+from perdure.web.server.requesting import How
+
+HASH = "^[0-9a-f]{64}$"
+_TEXT = 4000
+
+
+class _Given(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class _Shown(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+
+class Me(_Shown):
+    """Who makes the request."""
+
+    name: str
+    way: str = Field(description="login or token")
+    roles: list[str]
+    scopes: list[str] = Field(description="Of the token; empty for a login")
+
+
+class VersionShown(_Shown):
+    """One version."""
+
+    number: int
+    name: str = Field(description="Such as v3")
+    id: str = Field(description="sha256 of its manifest")
+    parent: str | None = Field(description="The id of the version that it was made from")
+    requester: str
+    created: str
+    status: str = Field(description="base, candidate, approved or rejected")
+    aliases: list[str] = Field(default_factory=list, description="Those that hold it")
+
+
+class ConsentShown(_Shown):
+    """An approval, and why it counts no more; empty while it does."""
+
+    approver: str
+    comment: str
+    time: str
+    report: str
+    policy: str
+    void: str
+
+
+class SaidShown(_Shown):
+    """What somebody wrote, as a comment or as the reason of a rejection."""
+
+    actor: str
+    text: str
+    time: str
+
+
+class VersionCard(VersionShown):
+    """One version with what a decision looks at."""
+
+    recipe: dict[str, Any]
+    report: str = Field(description="The digest of its latest report, which an approval names; empty without one")
+    policy: str = Field(description="The digest of the policy in force, which an approval names")
+    verdict: str = Field(description="pass, fail or inconclusive under that policy; empty where not measured")
+    required: int = Field(description="How many must approve for production")
+    missing: str = Field(description="What is missing for production, in words; empty when nothing is")
+    approvals: list[ConsentShown]
+    rejections: list[SaidShown]
+    comments: list[SaidShown]
+
+
+class Move(_Shown):
+    """A time in which an alias held a version."""
+
+    alias: str
+    version: str
+    since: str
+    until: str | None
+    kind: str
+    actor: str
+    approvers: list[str]
+
+
+class Entry(_Shown):
+    """One row of the ledger."""
+
+    sequence: int
+    time: str
+    actor: str
+    action: str
+    details: dict[str, Any]
+    previous: str
+    hash: str
+
+
+class JobShown(_Shown):
+    """One request in the queue."""
+
+    id: str
+    kind: str
+    requester: str
+    title: str
+    state: str = Field(description="queued, running, done, failed or stopped")
+    stage: str
+    done: int
+    total: int
+    created: float
+    changed: float
+    result: dict[str, Any]
+    error: str
+
+
+class PolicyShown(BaseModel):
+    """The policy in force."""
+
+    digest: str
+    limits: dict[str, Any]
+    explained: dict[str, list[str]]
+
+
+class MeasureShown(_Shown):
+    """One curve of the monitor."""
+
+    name: str
+    label: str
+    unit: str
+    limit: float | None
+    beyond: list[str] = Field(description="The versions on the wrong side of the limit")
+    rows: list[Mapping[str, Any]]
+
+
+class FactsGiven(_Given):
+    """Facts to teach."""
+
+    facts: list[dict[str, Any]] = Field(min_length=1, max_length=200_000, description="In any shape of a facts file")
+    how: How = How()
+
+
+class TaskGiven(_Given):
+    """A task to learn, by examples."""
+
+    name: str = Field(min_length=1, max_length=200)
+    rows: list[dict[str, Any]] = Field(min_length=1, max_length=200_000, description="In any shape of a task's file")
+    how: How = How()
+
+
+class Words(_Given):
+    """Something written."""
+
+    text: str = Field(min_length=1, max_length=_TEXT)
+
+
+class Approval(_Given):
+    """A consent; it takes a person who signed in, and their password once more."""
+
+    report: str = Field(pattern=HASH, description="The digest of the report that was seen")
+    policy: str = Field(pattern=HASH, description="The digest of the policy that was seen")
+    password: str = Field(max_length=1024)
+    comment: str = Field("", max_length=_TEXT)
+
+
+class Promotion(_Given):
+    """To which alias, and what it must hold now."""
+
+    alias: str = Field(pattern=ALIAS)
+    held: str | None = Field(None, pattern=VERSION, description="Refused if the alias holds something else meanwhile")
+
+
+class Question(_Given):
+    """A question to one version, and to others beside it."""
+
+    prompt: str = Field(min_length=1, max_length=PROMPT_LIMIT)
+    beside: list[str] = Field(default_factory=list, max_length=ASKED_LIMIT - 1)
+    chat: bool = False
+    tokens: int = Field(64, ge=1, le=TOKENS_LIMIT)
+
+
+class Pair(_Given):
+    """Two versions to compare."""
+
+    first: str = Field(pattern=VERSION)
+    second: str = Field(pattern=VERSION)

@@ -1,0 +1,13 @@
+"""What addresses may name: versions, aliases, requests. Never a path, never an address to read from."""
+
+from typing import Annotated
+
+from fastapi import Path
+
+ALIAS = "^[a-z][a-z0-9-]{0,31}$"
+VERSION = "^(v[0-9]{1,9}|[0-9a-f]{6,64}|[a-z][a-z0-9-]{0,31})$"
+JOB = "^[0-9a-f]{32}$"
+
+Ref = Annotated[str, Path(pattern=VERSION, description="v3, an alias, latest, or the first digits of an id")]
+Alias = Annotated[str, Path(pattern=ALIAS, description="Such as staging or production")]
+JobId = Annotated[str, Path(pattern=JOB, description="The id of a request")]
