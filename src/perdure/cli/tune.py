@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 Tasks = Annotated[
     list[str],
-    typer.Argument(help="Tasks to learn, in this order: .jsonl, .json or .csv files, folders, or hub data sets."),
+    typer.Argument(
+        help="Tasks to learn, in this order: .jsonl, .json or .csv files, folders, or hub data sets; for an encoder, "
+        "labelled sets: .npz files, folders of images, texts with labels."
+    ),
 ]
 Regularize = Annotated[
     list[str] | None,
@@ -71,6 +74,8 @@ def tune(
 
     What the model could do before is held by regularizers, and the weights are averaged with those of before.
 
+    An encoder learns labelled sets: a head is trained with it, from a linear probe on, and the features are held.
+
     With --pool the weights stay as they are: see `perdure pool`.
 
     Interrupted, the same command goes on from the last checkpoint.
@@ -89,6 +94,8 @@ def tune(
 
         perdure tune returns.jsonl --pool --set pool.cap=4
 
+        perdure tune products.npz --set epochs=5
+
         perdure tune returns.jsonl --dry-run
     """
     from perdure.requests.tasks import read_task
@@ -96,8 +103,14 @@ def tune(
 
     measure, quiet = measure and processes.count() == 1, json or not processes.is_first()
     chosen = settings_of(regularize, plain=plain, full=full, pool=pool, given=settings)
-    read = [read_task(path, validation=validation, test=test, skip_bad=skip_bad) for path in tasks]
     with opened(workspace, quiet=quiet, device=device) as shop:
+        if shop.is_encoder:
+            _learn(shop, tasks, settings_of_encoder(regularize, plain=plain, full=full, pool=pool, given=settings), {
+                "on": on, "test": test, "skip_bad": skip_bad, "dry_run": dry_run, "measure": measure,
+                "actor": actor, "json": json,
+            })  # fmt: skip
+            return
+        read = [read_task(path, validation=validation, test=test, skip_bad=skip_bad) for path in tasks]
         if dry_run:
             _tell_plan(shop, read, chosen, on, pool=pool, json=json)
             return
@@ -112,10 +125,16 @@ def tune(
                 if report is not None:
                     say_report(report)
     if processes.is_first():
-        _tell_end([(version, report) for version, _, report in made], json=json)
+        tell_end([(version, report) for version, _, report in made], json=json)
 
 
-def _tell_end(made: "Sequence[tuple[Version, Report | None]]", *, json: bool) -> None:
+def _learn(shop: "Workspace", sets: list[str], settings: dict[str, Any], options: dict[str, Any]) -> None:
+    from perdure.cli.learning import learn
+
+    learn(shop, sets, settings, **options)
+
+
+def tell_end(made: "Sequence[tuple[Version, Report | None]]", *, json: bool) -> None:
     """All that was made, for machines; or what to do next."""
     if json:
         rows = [(version.name, version.id, report and report.model_dump(mode="json")) for version, report in made]
@@ -124,6 +143,21 @@ def _tell_end(made: "Sequence[tuple[Version, Report | None]]", *, json: bool) ->
     last, report = made[-1][0].name, made[-1][1]
     look = f"perdure measure {last}" if report is None else f"perdure report {last}"
     say(f"Next: {look}, perdure approve {last} --as NAME", style="dim")
+
+
+def settings_of_encoder(
+    regularize: list[str] | None, *, plain: bool, full: bool, pool: bool, given: list[str] | None
+) -> dict[str, Any]:
+    """The settings that the options say for an encoder, on top of the usual ones.
+
+    Raises:
+        SettingError: Options that contradict each other, or a pool.
+    """
+    from perdure.tuning.defaults import usual_encoder_settings
+
+    if pool:
+        raise SettingError("an encoder has no requests to route: leave out --pool")
+    return _on_top({} if plain else usual_encoder_settings(), regularize, plain=plain, full=full, given=given)
 
 
 def settings_of(
@@ -136,9 +170,19 @@ def settings_of(
     """
     from perdure.tuning.defaults import usual_pool_settings, usual_settings
 
+    usual = {} if plain else usual_pool_settings() if pool else usual_settings()
+    chosen = _on_top(usual, regularize, plain=plain, full=full, given=given)
+    if "pool" in chosen and not pool:
+        raise SettingError("pool.… are settings of a pool; add --pool, or leave them out")
+    return chosen
+
+
+def _on_top(
+    usual: dict[str, Any], regularize: list[str] | None, *, plain: bool, full: bool, given: list[str] | None
+) -> dict[str, Any]:
     if plain and regularize:
         raise SettingError("--plain means that nothing holds the model; leave out --regularize")
-    chosen = {} if plain else usual_pool_settings() if pool else usual_settings()
+    chosen = dict(usual)
     if regularize:
         chosen["regularizers"] = [_regularizer(text) for text in regularize]
     if full:
@@ -146,8 +190,6 @@ def settings_of(
     for name, value in parse_settings(given or []).items():
         below = chosen.get(name)
         chosen[name] = {**below, **value} if isinstance(below, dict) and isinstance(value, dict) else value
-    if "pool" in chosen and not pool:
-        raise SettingError("pool.… are settings of a pool; add --pool, or leave them out")
     return chosen
 
 

@@ -97,6 +97,9 @@ def _concept_verdicts(report: Report, policy: Policy) -> Iterator[Verdict]:
     """What is not recognised any more of probe sets not tuned on; nothing where none were probed or no limit is set."""
     found, limits = report.concepts, policy.concepts
     if found is None or found.linear is None or limits is None:
+        if report.encoder and limits is not None:
+            reason = "no labelled set was probed that it was not tuned on; add one: perdure concepts add SET"
+            yield Verdict(gate="concepts kept", verdict=INCONCLUSIVE, reason=reason)
         return
     yield _loses_at_most("concepts kept", found.linear.difference, limits.mean_lost)
     if found.linear.against_base is not None:
@@ -136,6 +139,8 @@ def _class_verdict(classes: Sequence[tuple[ConceptSet, ConceptClass]], limit: fl
 
 
 def _retention_verdicts(report: Report, policy: Policy) -> Iterator[Verdict]:
+    if report.retention is None and report.encoder:
+        return
     if report.retention is None:
         yield Verdict(gate="retention", verdict=INCONCLUSIVE, reason="what was kept has not been measured")
         return
@@ -157,6 +162,8 @@ def _both(gate: str, comparison: Comparison, limit: float) -> Iterator[Verdict]:
 
 def _language_verdicts(report: Report, policy: Policy) -> Iterator[Verdict]:
     language = report.language
+    if language is None and report.encoder:
+        return
     if language is None:
         yield Verdict(gate="language", verdict=INCONCLUSIVE, reason="perplexity has not been measured")
         return

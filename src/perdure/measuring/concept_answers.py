@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from perdure.content import digest_json
@@ -18,6 +19,7 @@ from perdure.measuring.concepts import ConceptAnswers, ConceptMeasures, SetAnswe
 from perdure.models.encoders import Encoder
 from perdure.progress import Progress, silent
 from perdure.requests.concepts import Labelled, Probe
+from perdure.tuning.encoders.heads import Head
 
 PROMPTS = ("a photo of a {}.",)
 
@@ -58,6 +60,7 @@ def probe_encoder(
     probes: Sequence[Probe],
     settings: ConceptSettings | None = None,
     *,
+    heads: Mapping[str, Head] | None = None,
     folder: Path | None = None,
     batch: int = BATCH,
     progress: Progress = silent,
@@ -68,6 +71,7 @@ def probe_encoder(
         encoder: The encoder; its weights stay as they are.
         probes: The labelled sets.
         settings: How it is probed.
+        heads: The encoder's own heads, by the digest of the set that each learnt.
         folder: Where features are kept for the next time; in memory when not given.
         batch: Items of one forward pass; changes no figure.
         progress: Told of items that are read.
@@ -77,10 +81,11 @@ def probe_encoder(
     """
     chosen = settings or ConceptSettings()
     _check(encoder, probes)
-    reading = Reading(encoder, folder, batch=batch, progress=progress)
+    reading, own = Reading(encoder, folder, batch=batch, progress=progress), heads or {}
     return Probings(
         ConceptAnswers(
-            settings=chosen.digest, sets={probe.digest: _answers(reading, probe, chosen) for probe in probes}
+            settings=chosen.digest,
+            sets={probe.digest: _answers(reading, probe, chosen, own.get(probe.digest)) for probe in probes},
         ),
         {probe.digest: _stages(reading, probe, chosen) for probe in probes} if chosen.drift_items else {},
     )
@@ -93,7 +98,7 @@ def chosen_items(labelled: Labelled, limit: int, seed: int) -> Labels:
     return split_off(labelled.labels_N, limit / len(labelled), seed)[1]
 
 
-def _answers(reading: Reading, probe: Probe, settings: ConceptSettings) -> SetAnswers:
+def _answers(reading: Reading, probe: Probe, settings: ConceptSettings, head: Head | None) -> SetAnswers:
     train = probe.train.select(chosen_items(probe.train, settings.train_items, settings.seed))
     places = chosen_items(probe.test, settings.test_items, settings.seed)
     test = probe.test.select(places)
@@ -116,9 +121,17 @@ def _answers(reading: Reading, probe: Probe, settings: ConceptSettings) -> SetAn
         linear=_numbers(linear.predicted_M),
         neighbours=_numbers(knn(train_ND, train.labels_N, test_MD, neighbours=settings.neighbours)),
         zero_shot=None if classes_CD is None else _numbers(zero_shot(test_MD, classes_CD)),
+        head=None if head is None else _headed(head, probe, test_MD),
         train=len(train),
         strength=linear.strength,
     )
+
+
+def _headed(head: Head, probe: Probe, test_MD: Half) -> tuple[int, ...]:
+    """The class that a head says of each test item, by its number in the set; -1 for one that the set does not have."""
+    places = {name: place for place, name in enumerate(probe.classes)}
+    said = head.logits(torch.from_numpy(np.asarray(test_MD, np.float32))).argmax(1).tolist()
+    return tuple(places.get(head.classes[place], -1) for place in said)
 
 
 def _stages(reading: Reading, probe: Probe, settings: ConceptSettings) -> dict[str, Half]:

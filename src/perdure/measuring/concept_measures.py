@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 LOST_LIMIT = 12
 """Examples of what was lost that a set shows."""
-_Way = Literal["linear", "neighbours", "zero_shot"]
+_Way = Literal["linear", "neighbours", "zero_shot", "head"]
 _HOW: Mapping[_Way, str] = {"linear": "linear probe", "neighbours": "nearest neighbours", "zero_shot": "zero-shot"}
 _Models = tuple[ConceptAnswers, ConceptAnswers, ConceptAnswers | None]
 
@@ -89,6 +89,7 @@ def _set(
         linear=_comparison(digest, models, "linear"),
         neighbours=_comparison(digest, models, "neighbours"),
         zero_shot=_comparison(digest, models, "zero_shot") if new.zero_shot is not None else None,
+        head=None if new.head is None else share_of(_hits(new, "head")),
         classes=classes,
         lost=_examples(lost, new, classes, probe) if probe else (),
         lost_count=len(lost),

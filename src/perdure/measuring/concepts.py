@@ -25,6 +25,7 @@ class SetAnswers(Data):
         linear: The class that the linear probe says.
         neighbours: The class that the nearest train items say.
         zero_shot: The class whose prompts lie nearest; None without a text tower.
+        head: The class that the encoder's own head says; None without one for this set.
         train: Train items that the probe read.
         strength: The C that was chosen for the linear probe.
     """
@@ -37,6 +38,7 @@ class SetAnswers(Data):
     linear: tuple[int, ...]
     neighbours: tuple[int, ...]
     zero_shot: tuple[int, ...] | None = None
+    head: tuple[int, ...] | None = None
     train: int
     strength: float
 
@@ -115,6 +117,7 @@ class ConceptSet(Data):
         linear: The linear probe: Δ_LP.
         neighbours: The nearest neighbours: Δ_kNN.
         zero_shot: Class prompts, where there is a text tower: Δ_ZS.
+        head: What the encoder's own head has right now; None where no head was trained on this set.
         classes: Each class by the linear probe, the largest loss first.
         lost: Examples of items that are not recognised any more, from the classes that lost most.
         lost_count: How many items were recognised before and are not now, by the linear probe.
@@ -132,6 +135,7 @@ class ConceptSet(Data):
     linear: Comparison
     neighbours: Comparison
     zero_shot: Comparison | None = None
+    head: Share | None = None
     classes: tuple[ConceptClass, ...]
     lost: tuple[LostItem, ...] = ()
     lost_count: int = 0

@@ -300,6 +300,7 @@ class Report(_Data):
     parent: str
     base: str
     model: str = Field(description="Where the base came from")
+    encoder: bool = Field(False, description="Whether the model is an encoder, which writes nothing")
     request: dict[str, Any] = Field(description="Editor, restraint, resolved settings, facts asked for")
     edits: EditMeasures | None = None
     removal: RemovalMeasures | None = None

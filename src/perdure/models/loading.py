@@ -118,6 +118,20 @@ def require_pillow() -> None:
         raise ModelError("images need Pillow; install it with: pip install 'perdure[images]'")
 
 
+def holds_encoder(folder: Path) -> bool:
+    """Whether the model whose config lies in `folder` is an encoder, which writes nothing.
+
+    Raises:
+        ModelError: The config is not understood.
+    """
+    from transformers import AutoConfig
+
+    try:
+        return is_encoder(AutoConfig.from_pretrained(folder, trust_remote_code=False))
+    except (ValueError, OSError, KeyError, TypeError, AttributeError, StrictDataclassError) as error:
+        raise ModelError(f"The config in {folder} is not understood: {error}") from error
+
+
 def outline(folder: Path) -> Layout:
     """The layout of the model whose config lies in `folder`; no weight is read or made.
 

@@ -12,6 +12,11 @@ def usual_settings() -> dict[str, Any]:
     }
 
 
+def usual_encoder_settings() -> dict[str, Any]:
+    """The usual settings of an encoder's tuning: from a linear probe on, held by the distance of features."""
+    return {"head": "linear_probe", "regularizers": [{"kind": "feature_distance", "weight": 3.0}]}
+
+
 def usual_pool_settings() -> dict[str, Any]:
     """The usual settings of a tuning in a pool: averaging alone, as only requests like the task's meet its adapter."""
     return {"averaging": {"form": "sound"}}

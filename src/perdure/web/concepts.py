@@ -112,7 +112,8 @@ def summary(found: ConceptMeasures) -> str:
 def _learnt(row: SetRow) -> str:
     linear = row.found.linear
     before, after = figures.percent(linear.before.value, linear.before.n), figures.share(linear.after)
-    return f"Of “{row.name}”, which it was tuned on, it recognises {after}; before, it was {before}."
+    own = f" Its own head is right on {figures.share(row.found.head)}." if row.found.head else ""
+    return f"Of “{row.name}”, which it was tuned on, it recognises {after}; before, it was {before}.{own}"
 
 
 def _kept(mean: ConceptMean) -> str:

@@ -26,8 +26,17 @@ from perdure.workspace.checkout import write_folder
 from perdure.workspace.database import lay_out, translated
 from perdure.workspace.encodings import dtype_name, is_finite
 from perdure.workspace.failpoints import Point, reach
+from perdure.workspace.heads import HEADS, export_heads
 from perdure.workspace.ledger import checked_actor, plain_json
-from perdure.workspace.manifest import Manifest, TensorRecord, check_file_names, is_pool_file, library_versions
+from perdure.workspace.manifest import (
+    Manifest,
+    TensorRecord,
+    check_file_names,
+    is_head_file,
+    is_pool_file,
+    is_side_file,
+    library_versions,
+)
 from perdure.workspace.objects import Pack, StoredObject, TensorReader
 from perdure.workspace.pool_folder import POOL, export_pool
 from perdure.workspace.records import StorageReport, Version
@@ -259,7 +268,7 @@ class Contents(Base):
             folder: Where to; missing or empty. Over 5 GB the weights are sharded.
 
         One tensor is in memory at a time, and what it was made from. A version with a pool has a folder `pool` with
-        the adapters in use and their router.
+        the adapters in use and their router; that of an encoder which learnt labelled sets a folder `heads`.
 
         Raises:
             SettingError: The folder is not empty.
@@ -270,7 +279,7 @@ class Contents(Base):
         if any(target.is_relative_to((self.folder / own).resolve()) for own in OWN_FOLDERS):
             raise WorkspaceError(f"{folder} is one of the workspace's own folders; name another")
         manifest = self._own(version).manifest
-        files, attached = self.side_files(version), self.pool_files(version)
+        files, attached, heads = self.side_files(version), self.pool_files(version), self.head_files(version)
 
         def read(name: str) -> Tensor:  # a reader of its own each time: what it maps leaves memory with it
             return _read(TensorReader(self._store), version, name, manifest.tensors[name])
@@ -278,6 +287,7 @@ class Contents(Base):
         def finish(scratch: Path) -> None:
             if attached:
                 export_pool(attached, scratch / POOL)
+            export_heads(heads, scratch / HEADS)
 
         write_folder(Path(folder), manifest, files, read, finish=finish)
 
@@ -316,7 +326,7 @@ class Contents(Base):
         Raises:
             IntegrityError: A file is missing or damaged; names object, version and file.
         """
-        return self._files(version, [name for name in version.manifest.files if not is_pool_file(name)])
+        return self._files(version, [name for name in version.manifest.files if is_side_file(name)])
 
     @translated("reading a pool")
     def pool_files(self, version: Version, prefix: str = "") -> dict[str, bytes]:
@@ -327,6 +337,15 @@ class Contents(Base):
         """
         found = [name for name in version.manifest.files if is_pool_file(name) and name.startswith(prefix)]
         return self._files(version, found)
+
+    @translated("reading heads")
+    def head_files(self, version: Version) -> dict[str, bytes]:
+        """The heads of the version's encoder, each verified by its hash; none where nothing was learnt.
+
+        Raises:
+            IntegrityError: A file is missing or damaged; names object, version and file.
+        """
+        return self._files(version, [name for name in version.manifest.files if is_head_file(name)])
 
     def _files(self, version: Version, names: Iterable[str]) -> dict[str, bytes]:
         files = {}

@@ -6,8 +6,8 @@ from typing import TypeVar
 
 from perdure.errors import IntegrityError, UnknownNameError
 from perdure.workspace import aliases, taught
-from perdure.workspace.canarying import Canarying
 from perdure.workspace.database import translated
+from perdure.workspace.observing import Observing
 from perdure.workspace.records import Version
 from perdure.workspace.taught import Answered, Copy, StaleError, Taught
 from perdure.workspace.teachings import Answer, Found, Lineage, Teaching
@@ -17,7 +17,7 @@ _PART = 200  # sources that are copied in one transaction
 _SHORTEST = 4
 
 
-class Lineages(Canarying):
+class Lineages(Observing):
     """Facts and tasks across versions."""
 
     @translated("searching the facts")

@@ -43,6 +43,7 @@ from perdure.workspace.continual import LineageTasks
 from perdure.workspace.manifest import library_versions
 from perdure.workspace.pool_measures import pool_measures, routed_outcomes
 from perdure.workspace.pools import has_pool, weights_of
+from perdure.workspace.recognising import concept_measures
 from perdure.workspace.records import Version
 from perdure.workspace.remembering import OUTCOMES, labelled, once
 from perdure.workspace.skills import known_skills
@@ -87,6 +88,7 @@ def measure_version(
         parent=parent.name,
         base=base.name,
         model=str(base.manifest.recipe.get("source", "")),
+        encoder=shop.is_encoder,
         request=dict(version.manifest.recipe),
         edits=build_edit_measures(before, after),
         removal=build_removal(line[-2].name, original, before, after) if original else None,
@@ -100,6 +102,7 @@ def measure_version(
         trace=known_trace(shop, str(version.manifest.recipe.get("layers", {}).get("trace", ""))),
         skills=known_skills(shop, version),
         tasks=learnt.measures(before, after, oldest, parent),
+        concepts=concept_measures(shop, version, parent, line),
         watched=watched_measures(shop, version, parent, base),
         pool=pool_measures(shop, version, Suite.built_in(), after),
         harness=build_harness(before, after),
@@ -115,6 +118,9 @@ def measure_version(
 def general_outcomes(shop: "Workspace", version: Version) -> Outcomes:
     """What a version did on the built-in suite: retention and language, measured once."""
     suite = Suite.built_in()
+
+    if shop.is_encoder:  # it writes nothing
+        return Outcomes(suite_id=suite.id)
 
     def run() -> Outcomes:
         if has_pool(version):

@@ -23,6 +23,7 @@ class Opened:
         self.progress = progress
         self.device = device
         self._loaded: tuple[str, Any, Any] | None = None
+        self._encoder: bool | None = None
 
     def version(self, ref: "str | Version") -> Version:
         """The version that `ref` names: v3, latest, an alias, or the start of an id."""

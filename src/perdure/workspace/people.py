@@ -28,13 +28,15 @@ _ALLOWED: Mapping[str, frozenset[str]] = {
     "emergency": frozenset({"operator"}),
     "review": frozenset({"approver"}),
     "comment": _ANY,
+    "kpi": _ANY,
+    "observe": frozenset({"operator"}),
     "policy": frozenset({"admin"}),
     "find policy": _ANY,
     "grant": frozenset({"admin"}),
     "withdraw": frozenset({"admin"}),
 }
 _BY_PEOPLE = frozenset({"approve", "reject", "policy", "grant", "withdraw", "emergency", "review"})
-_BY_ITSELF = frozenset({"collect garbage", "rollback"})
+_BY_ITSELF = frozenset({"collect garbage", "rollback", "observe"})
 
 
 def machine_name(name: str) -> str:
@@ -136,6 +138,8 @@ def _verb(action: str) -> str:
         "canary": "run a canary",
         "emergency": "break the glass",
         "review": "review an emergency",
+        "kpi": "enter a KPI",
+        "observe": "run the monitor",
         "rollback": "roll back",
         "grant": "grant roles",
         "withdraw": "withdraw roles",

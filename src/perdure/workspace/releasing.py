@@ -73,6 +73,7 @@ class Releasing(Consenting):
             target = self._by_id(aliases.rollback_target(self._database.connection(), alias))
             self.side_files(target)
             self.pool_files(target)
+            self.head_files(target)
             self.tensors(target)
             reach(Point.ROLLBACK_TARGET_VERIFIED)
             with self._database.transaction() as connection:

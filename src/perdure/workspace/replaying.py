@@ -29,6 +29,8 @@ class _State:
         canaries: The event of the last row about an alias, and its canary's number.
         breaks: Who broke the glass, by its row; and what was to go live.
         strict: Whether the rules of this schema held already.
+        kpis: The name of the KPI in each row.
+        corrected: The rows that a later one corrects.
     """
 
     versions: dict[str, Row] = field(default_factory=dict)
@@ -40,6 +42,8 @@ class _State:
     canaries: dict[str, tuple[str, int]] = field(default_factory=dict)
     breaks: dict[int, Row] = field(default_factory=dict)
     strict: bool = True
+    kpis: dict[int, str] = field(default_factory=dict)
+    corrected: set[int] = field(default_factory=set)
 
     def name(self, version: str) -> str:
         found = self.versions.get(version)
@@ -170,6 +174,14 @@ def _canary(state: _State, row: Row) -> Iterator[str]:
     state.canaries[row["alias"]] = (row["event"], row["canary"])
 
 
+def _kpi(state: _State, row: Row) -> Iterator[str]:
+    corrects = row["corrects"]
+    if corrects is not None and (state.kpis.get(corrects) != row["name"] or corrects in state.corrected):
+        yield f"the KPI {row['name']} corrects row {corrects}, which is another's or was corrected before"
+    state.kpis[row["sequence"]] = row["name"]
+    state.corrected |= set() if corrects is None else {corrects}
+
+
 def _nothing(_state: _State, _row: Row) -> Iterator[str]:
     yield from ()
 
@@ -185,4 +197,6 @@ _CHECKS: Mapping[str, Callable[[_State, Row], Iterator[str]]] = {
     "breaks": _break,
     "reviews": _review,
     "canaries": _canary,
+    "kpis": _kpi,
+    "observations": _nothing,
 }

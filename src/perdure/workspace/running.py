@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from perdure.models import Layout, build, load_processor
-from perdure.models.loading import outline
+from perdure.models.loading import holds_encoder, outline
 from perdure.workspace.opened import Opened
 from perdure.workspace.pools import Answering, answering, weights_of
 from perdure.workspace.records import Version
@@ -52,6 +52,14 @@ class Running(Opened):
         """How the model of a version is built, from its config alone; no weight is read."""
         with self._side_files(self.version(ref)) as folder:
             return outline(folder)
+
+    @property
+    def is_encoder(self) -> bool:
+        """Whether the model turns images or texts into features, and writes nothing."""
+        if self._encoder is None:
+            with self._side_files(self.version("v0")) as folder:
+                self._encoder = holds_encoder(folder)
+        return self._encoder
 
     def processor(self, ref: "str | Version") -> Any | None:
         """What turns images and text into the inputs of a version's model; None where it reads text alone."""

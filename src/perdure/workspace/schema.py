@@ -59,6 +59,18 @@ TABLES = {
         weight REAL NOT NULL CHECK (weight BETWEEN 0 AND 1), plan TEXT NOT NULL, reason TEXT NOT NULL,
         CHECK (stable <> candidate), CHECK ((event = 'promote') = (weight = 1)),
         CHECK ((event IN ('fall back', 'stop')) = (weight = 0)))""",
+    # What a company measures of its own work while a version serves; a correction is a new row.
+    "kpis": """CREATE TABLE kpis (
+        sequence INTEGER PRIMARY KEY REFERENCES ledger (sequence), name TEXT NOT NULL CHECK (length(trim(name)) > 0),
+        unit TEXT NOT NULL, better TEXT NOT NULL CHECK (better IN ('higher', 'lower')),
+        version TEXT NOT NULL REFERENCES versions (id), period_start TEXT NOT NULL, period_end TEXT NOT NULL,
+        value REAL NOT NULL, n INTEGER CHECK (n > 0), corrects INTEGER REFERENCES kpis (sequence),
+        CHECK (period_start <= period_end))""",
+    "kpis_versions": "CREATE INDEX kpis_versions ON kpis (version)",
+    # What asking a served version again gave: JSON, with what is beyond the limits of the policy.
+    "observations": """CREATE TABLE observations (
+        sequence INTEGER PRIMARY KEY REFERENCES ledger (sequence), alias TEXT NOT NULL,
+        version TEXT NOT NULL REFERENCES versions (id), policy TEXT NOT NULL, findings TEXT NOT NULL)""",
     "objects": """CREATE TABLE objects (
         hash TEXT PRIMARY KEY, kind TEXT NOT NULL, bytes INTEGER NOT NULL, digest TEXT NOT NULL,
         reference TEXT, depth INTEGER NOT NULL, added_by INTEGER)""",
@@ -95,6 +107,8 @@ GOVERNED_TABLES = (
     "breaks",
     "reviews",
     "canaries",
+    "kpis",
+    "observations",
 )
 
 _ACTOR = "lower(trim((SELECT actor FROM ledger WHERE sequence = NEW.sequence)))"
@@ -221,6 +235,12 @@ _RULES: dict[str, tuple[str, str, str]] = {
         "AND (SELECT event FROM canaries WHERE canary = NEW.canary ORDER BY sequence DESC LIMIT 1) "
         "NOT IN ('start', 'step')",
         "canary: a step belongs to a canary that runs",
+    ),
+    "kpis_correct_once": (
+        "INSERT ON kpis",
+        "NEW.corrects IS NOT NULL AND (EXISTS (SELECT 1 FROM kpis WHERE corrects = NEW.corrects) "
+        "OR NOT EXISTS (SELECT 1 FROM kpis k WHERE k.sequence = NEW.corrects AND k.name = NEW.name))",
+        "kpis: a row of the same name is corrected once; correct its correction",
     ),
 }
 RULES = {

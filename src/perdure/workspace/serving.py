@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from perdure.governance.canary import CanaryPlan
-from perdure.workspace.deciding import Deciding
+from perdure.workspace.noting import Noting
 from perdure.workspace.opened import current_user
 from perdure.workspace.people import SYSTEM
 from perdure.workspace.records import Version
@@ -12,7 +12,7 @@ from perdure.workspace.releases import Canary, Served
 from perdure.workspace.rulings import Emergency
 
 
-class Serving(Deciding):
+class Serving(Noting):
     """Aliases and what they hold."""
 
     def promote(

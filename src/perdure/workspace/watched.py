@@ -26,12 +26,12 @@ def features_folder(place: Path) -> Path:
     return place / FOLDER / _CACHE
 
 
-def encoder_of(shop: "Workspace", version: Version) -> "Encoder":
-    """A version as an encoder; of a decoder, the features of what it reads."""
+def encoder_of(shop: "Workspace", version: Version, *, fresh: bool = False) -> "Encoder":
+    """A version as an encoder; of a decoder, the features of what it reads. `fresh`: not the model that is loaded."""
     from perdure.models.encoder_inputs import load_image_processor
     from perdure.models.encoders import Encoder
 
-    model, tokenizer = shop.load(version)
+    model, tokenizer = shop.load(version, fresh=fresh)
     with tempfile.TemporaryDirectory() as scratch:
         for name, data in shop.archive.side_files(version).items():
             (Path(scratch) / name).write_bytes(data)

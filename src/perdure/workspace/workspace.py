@@ -16,6 +16,7 @@ from perdure.measuring.skills import SkillMeasures
 from perdure.measuring.traced import TraceMeasures
 from perdure.progress import Progress, silent
 from perdure.requests import Fact, FactFile, check_facts, read_facts
+from perdure.requests.concepts import Probe
 from perdure.requests.functions import Function
 from perdure.requests.tasks import Task, read_task
 from perdure.tuning.defaults import usual_settings
@@ -24,6 +25,7 @@ from perdure.workspace.archive import Archive
 from perdure.workspace.bases import base_checkpoint
 from perdure.workspace.deciding import POLICY_FILE
 from perdure.workspace.edits import carry_out
+from perdure.workspace.encoder_tuning import learn_sets
 from perdure.workspace.layer_choice import AskedLayers, choose
 from perdure.workspace.measurements import measure_version
 from perdure.workspace.opened import current_user
@@ -192,6 +194,19 @@ class Workspace(Running, Serving):
     ) -> Iterator[Version]:
         """The candidates of `tune`, one by one, as each is made."""
         return tune_all(self, tasks, settings, on=on, actor=actor or current_user())
+
+    def learn_each(
+        self, sets: Sequence[Probe], settings: Mapping[str, Any], *, on: "str | Version" = "", actor: str = ""
+    ) -> Iterator[Version]:
+        """Candidates of an encoder that learnt labelled sets, one for each, each on the one before, as each is made.
+
+        Args:
+            sets: In the order in which they are learnt.
+            settings: Of `EncoderTuningConfig`.
+            on: The version to tune; the newest one that was not rejected when not given.
+            actor: Who asks for it.
+        """
+        return learn_sets(self, sets, settings, on=on, actor=actor or current_user())
 
     def tune_in_pool(
         self, tasks: Sequence[Task], settings: Mapping[str, Any], *, on: "str | Version" = "", actor: str = ""

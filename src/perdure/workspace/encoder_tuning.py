@@ -1,0 +1,164 @@
+"""From labelled sets to candidates of an encoder: each set learnt on the version that the one before it left."""
+
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from perdure.content import digest_json
+from perdure.deltas import Delta
+from perdure.errors import PerdureError, RefusedError, SettingError
+from perdure.measuring.watched_files import FOLDER, load_found, read_marks
+from perdure.requests.concepts import Probe, Unlabelled
+from perdure.settings import checked
+from perdure.tuning.encoders.config import EncoderTuningConfig
+from perdure.tuning.regularizer import Surroundings
+from perdure.workspace.contents import Room
+from perdure.workspace.heads import head_bytes, head_name, heads_of
+from perdure.workspace.records import Version
+from perdure.workspace.tuning import keep_states, surroundings_of
+from perdure.workspace.watched import data_of, encoder_of
+
+if TYPE_CHECKING:
+    from perdure.tuning.encoders.run import TunedEncoder
+    from perdure.workspace.workspace import Workspace
+
+LEARNING = "encoder_tuning"
+
+
+@dataclass(frozen=True)
+class LearningPlan:
+    """Everything that decides what learning a labelled set gives.
+
+    Attributes:
+        parent: The id of the version to tune.
+        probe: The labelled set.
+        config: The resolved settings.
+    """
+
+    parent: str
+    probe: Probe
+    config: EncoderTuningConfig
+
+    def recipe(self) -> dict[str, Any]:
+        """The plan as JSON, for the manifest."""
+        learnt = {"name": self.probe.name, "digest": self.probe.digest, "side": self.probe.side}
+        return {
+            "kind": LEARNING,
+            "set": {**learnt, "classes": len(self.probe.classes), "rows": len(self.probe.train)},
+            "config": self.config.model_dump(mode="json"),
+            "restraint": "none",
+            "restraint_config": {"kind": "none"},
+        }
+
+    @property
+    def digest(self) -> str:
+        """What names this plan's unfinished work."""
+        return digest_json({"parent": self.parent, **self.recipe()})
+
+
+def plan_learning(
+    shop: "Workspace", probe: Probe, settings: Mapping[str, Any], *, on: "str | Version" = ""
+) -> LearningPlan:
+    """What learning a labelled set would do; nothing is computed.
+
+    Raises:
+        RefusedError: The version stands on a rejected one.
+        SettingError: A setting that does not exist or is out of range, or the model writes text.
+    """
+    if not shop.is_encoder:
+        raise SettingError("this workspace's model writes text; it is tuned on tasks, not on labelled sets")
+    parent = shop.version(on) if on else shop.newest()
+    rejected = shop.rejected(parent)
+    if rejected is not None:
+        raise RefusedError(f"{parent.name} stands on {rejected.name}, which was rejected; tune another version")
+    return LearningPlan(parent.id, probe, checked(EncoderTuningConfig, settings, "tuning of an encoder"))
+
+
+def learn_set(
+    shop: "Workspace", probe: Probe, settings: Mapping[str, Any], *, on: "str | Version" = "", actor: str
+) -> Version:
+    """A version whose encoder learnt a labelled set. An interrupted training of the same plan is taken up again."""
+    from perdure.tuning.encoders.run import tune_encoder  # transformers' Trainer takes seconds to import
+
+    plan = plan_learning(shop, probe, settings, on=on)
+    parent = shop.version(plan.parent)
+    work = shop.folder / "work" / f"learning-{plan.digest[:32]}"
+    started = time.monotonic()
+    anchors, weights = _anchors(shop, plan)
+    tuned = tune_encoder(
+        encoder_of(shop, parent),
+        probe,
+        plan.config,
+        _surroundings(shop, parent),
+        known=list(heads_of(shop, parent).values()),
+        anchors=anchors,
+        anchor_weights=weights,
+        work=work,
+    )
+    version = _stored(shop, parent, plan, tuned, seconds=time.monotonic() - started, actor=actor)
+    keep_states(shop, version, tuned.states)
+    shutil.rmtree(work, ignore_errors=True)
+    return version
+
+
+def learn_sets(
+    shop: "Workspace", probes: Sequence[Probe], settings: Mapping[str, Any], *, on: "str | Version" = "", actor: str
+) -> Iterator[Version]:
+    """One version per set, each on the one before; those made before an error stay.
+
+    Raises:
+        PerdureError: A set could not be learnt; the message names it and the versions that were made.
+    """
+    made: list[Version] = []
+    for probe in probes:
+        try:
+            made.append(learn_set(shop, probe, settings, on=made[-1] if made else on, actor=actor))
+        except PerdureError as error:
+            done = ", ".join(f"{version.name} ({past.name})" for version, past in zip(made, probes, strict=False))
+            error.args = (f"set {probe.name!r}: {error}" + (f". Made before it: {done}" if done else ""),)
+            raise
+        yield made[-1]
+
+
+def _anchors(shop: "Workspace", plan: LearningPlan) -> tuple[Unlabelled | None, Sequence[float] | None]:
+    """The data of protected concepts, where something holds features; nothing where no concept is protected."""
+    marks = read_marks(shop.folder / FOLDER)
+    if marks is None or not any(marks.weights.values()) or not plan.config.terms():
+        return None, None
+    found = load_found(shop.folder / FOLDER, marks.key)
+    data = data_of(found)
+    return (data, found.weights(marks)) if data.side == plan.probe.side else (None, None)
+
+
+def _surroundings(shop: "Workspace", parent: Version) -> Surroundings:
+    """What a tuning of an encoder's version stands on; its original opens an encoder."""
+    around = surroundings_of(shop, parent)
+    if around.original is None:
+        return around
+    base = shop.archive.lineage(parent)[0]
+
+    @contextmanager
+    def original() -> Iterator[Any]:
+        yield encoder_of(shop, base, fresh=True)
+
+    return replace(around, original=original)
+
+
+def _stored(
+    shop: "Workspace", parent: Version, plan: LearningPlan, tuned: "TunedEncoder", *, seconds: float, actor: str
+) -> Version:
+    delta = tuned.delta
+    low_rank = {name: change for name, change in delta.changes.items() if change.is_low_rank}
+    dense = sorted(name for name, change in delta.changes.items() if not change.is_low_rank)
+    notes = {"facts": [], "training": {**delta.notes, "seconds": round(seconds, 1)}}
+    return shop.archive.commit(
+        parent,
+        delta,
+        solved=Delta(low_rank, notes=notes),
+        recipe={**plan.recipe(), "dense": dense},
+        actor=actor,
+        room=Room(files={head_name(plan.probe.digest): head_bytes(tuned.head)}),
+    )
