@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -99,8 +100,14 @@ def probe_head(pooled_ND: Tensor, labels: Sequence[int], classes: Sequence[str],
     """The head that a linear probe of frozen features is: the first stage of LP-FT, solved to its end.
 
     Kumar et al., "Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution", ICLR 2022.
+
+    Raises:
+        SettingError: A class without rows.
     """
-    probe = fitted_probe(pooled_ND.double().cpu().numpy(), labels, len(classes), seed=seed)
+    probe = fitted_probe(pooled_ND.double().cpu().numpy(), np.asarray(labels, np.int64), seed=seed)
+    if len(probe.labels_C) < len(classes):
+        missing = sorted(set(range(len(classes))) - set(probe.labels_C.tolist()))
+        raise SettingError(f"class {classes[missing[0]]!r} has nothing to learn from; head=random needs no probe")
     return Head(torch.from_numpy(probe.weight_CD).float(), torch.from_numpy(probe.bias_C).float(), tuple(classes))
 
 

@@ -1,6 +1,6 @@
 """A linear probe as weights: multinomial logistic regression on unit features, its strength chosen on held-out rows.
 
-Shape suffixes: N train rows, D features, C classes.
+Shape suffixes: N train rows, M other rows, D features, C classes that have rows.
 """
 
 import warnings
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from perdure.errors import SettingError
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]
+Labels = NDArray[np.int64]
 
 STRENGTHS = (0.1, 1.0, 10.0, 100.0, 1000.0)
 """Inverse strengths C of the penalty that are tried, in units of the features' spread."""
@@ -28,60 +29,103 @@ class FittedProbe:
     Attributes:
         weight_CD: Of unit features, as they are.
         bias_C: What is added.
+        labels_C: The number of each class that has rows, ascending.
         strength: The C that was chosen.
+        validated: Its accuracy on the held-out rows; NaN where only one was tried.
     """
 
-    weight_CD: Floats
-    bias_C: Floats
+    weight_CD: NDArray[np.float64]
+    bias_C: NDArray[np.float64]
+    labels_C: Labels
     strength: float
+    validated: float
+
+    def predicted(self, features_MD: Floats) -> Labels:
+        """The class of each row, by its number."""
+        scores_MC = unit_rows(features_MD) @ self.weight_CD.T + self.bias_C
+        return np.asarray(self.labels_C[scores_MC.argmax(1)], np.int64)
 
 
-def fitted_probe(features_ND: Floats, labels: Sequence[int], classes: int, *, seed: int = 0) -> FittedProbe:
-    """The probe of highest accuracy on a fifth of the rows (the weakest C of equals), fitted again on all.
+def fitted_probe(
+    train_ND: Floats,
+    labels_N: Labels,
+    *,
+    strengths: Sequence[float] = STRENGTHS,
+    validation: float = 0.2,
+    seed: int = 0,
+) -> FittedProbe:
+    """A multinomial logistic regression on L2-normalised frozen features.
 
-    Features are brought to length one, centred and divided by one number, the root of their mean squared distance
-    from the centre, so that one grid of C serves all; the weights are given back for unit features as they are. The
-    intercept is not penalised, so centring changes nothing but the conditioning.
+    C is the one of highest accuracy on a validation split (the smallest of equals); the probe is then fitted again on
+    all rows. Mukhoti et al., TMLR 2024, section 3, which choose a learning rate in the same way.
+
+    The unit features are centred by their mean and divided by one number, the root of their mean squared distance
+    from it, and the weights are given back for unit features as they are. As the intercept is not penalised, this is
+    the probe on unit features with C in another unit: one in which the same grid serves features that fill the sphere
+    and features that huddle in a narrow cone.
 
     Args:
-        features_ND: What the probe reads.
-        labels: The class of each row, by its number.
-        classes: How many classes there are.
+        train_ND: What the probe reads.
+        labels_N: The class of each row, by its number.
+        strengths: The C to choose from.
+        validation: The share of rows held out for that.
         seed: Of the split.
 
     Raises:
-        SettingError: A class has no rows.
+        SettingError: Fewer than two classes.
     """
-    labels_N = np.asarray(labels, np.int64)
-    missing = sorted(set(range(classes)) - set(labels_N.tolist()))
-    if missing or classes < 2:
-        raise SettingError(f"a linear probe needs rows of two classes at least and of each; none of {missing[:5]}")
-    unit_ND = features_ND / np.maximum(np.linalg.norm(features_ND, axis=1, keepdims=True), _SMALL)
+    known_C = np.unique(labels_N)
+    if len(known_C) < 2:
+        raise SettingError(f"a linear probe needs rows of two classes at least; given {len(known_C)}")
+    unit_ND = unit_rows(train_ND)
     centre_D = unit_ND.mean(0)
     spread = max(float(np.sqrt(np.mean(np.sum((unit_ND - centre_D) ** 2, 1)))), _SMALL)
     scaled_ND = (unit_ND - centre_D) / spread
-    strength = _chosen(scaled_ND, labels_N, seed)
-    probe = _fitted(_regression(strength), scaled_ND, labels_N)
+    fit, held = split_off(labels_N, validation, seed)
+    tried = sorted(strengths)
+    hits = _validated(scaled_ND, labels_N, fit, held, tried) if len(tried) > 1 else [float("nan")]
+    chosen = int(np.argmax(hits)) if len(tried) > 1 else 0
+    probe = _regression(tried[chosen])
+    _fit(probe, scaled_ND, labels_N)
     weight_CD, bias_C = probe.coef_ / spread, probe.intercept_
-    if classes == 2:  # one score z for two classes: −z/2 and z/2
+    if len(known_C) == 2:  # one score z for two classes: −z/2 and z/2
         weight_CD, bias_C = np.concatenate([-weight_CD, weight_CD]) / 2, np.concatenate([-bias_C, bias_C]) / 2
-    return FittedProbe(weight_CD, bias_C - weight_CD @ centre_D, strength)
+    return FittedProbe(weight_CD, bias_C - weight_CD @ centre_D, known_C, tried[chosen], hits[chosen])
 
 
-def _chosen(scaled_ND: Floats, labels_N: NDArray[np.int64], seed: int) -> float:
+def unit_rows(features_ND: Floats) -> NDArray[np.float64]:
+    """Features of length one, float64; a row of zeros stays one."""
+    found = np.asarray(features_ND, np.float64)
+    unit: NDArray[np.float64] = found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), _SMALL)
+    return unit
+
+
+def split_off(labels_N: Labels, share: float, seed: int) -> tuple[Labels, Labels]:
+    """The places of rows that stay and of those split off: a share of each class, at least one row on either side.
+
+    A class of a single row stays whole. The same labels and seed give the same split, whatever the features.
+    """
     drawn = np.random.default_rng(seed)
-    held_N = np.zeros(len(labels_N), bool)
+    off: list[Labels] = []
     for label in np.unique(labels_N):
         places = drawn.permutation(np.flatnonzero(labels_N == label))
-        held_N[places[: min(max(1, round(0.2 * len(places))), len(places) - 1)]] = True
-    if not held_N.any():
-        return 1.0
-    probe, best = _regression(STRENGTHS[0]), (-1.0, 1.0)
-    for strength in STRENGTHS:
-        _fitted(probe.set_params(C=strength), scaled_ND[~held_N], labels_N[~held_N])
-        hits = float(np.mean(probe.predict(scaled_ND[held_N]) == labels_N[held_N]))
-        best = max(best, (hits, strength), key=lambda each: each[0])
-    return best[1]
+        count = min(max(1, round(share * len(places))), len(places) - 1)
+        off.append(places[:count])
+    away = np.sort(np.concatenate(off)) if off else np.empty(0, np.int64)
+    return np.setdiff1d(np.arange(len(labels_N)), away), away
+
+
+def _validated(
+    train_ND: Floats, labels_N: Labels, fit: Labels, held: Labels, strengths: Sequence[float]
+) -> list[float]:
+    """The accuracy on held-out rows at each strength, each fit starting from the one before."""
+    probe = _regression(strengths[0])
+    found = []
+    for strength in strengths:
+        probe.set_params(C=strength)
+        _fit(probe, train_ND[fit], labels_N[fit])
+        found.append(float(np.mean(probe.predict(train_ND[held]) == labels_N[held])) if len(held) else 0.0)
+    return found
 
 
 def _regression(strength: float) -> Any:
@@ -90,10 +134,10 @@ def _regression(strength: float) -> Any:
     return LogisticRegression(C=strength, max_iter=_STEPS, warm_start=True)
 
 
-def _fitted(probe: Any, scaled_ND: Floats, labels_N: NDArray[np.int64]) -> Any:
-    """Fitted as far as it goes: at weak penalties the last digits may be missing."""
+def _fit(probe: Any, features_ND: Floats, labels_N: Labels) -> None:
+    """Fitted as far as it goes: at weak penalties the last digits may be missing, which change no prediction."""
     from sklearn.exceptions import ConvergenceWarning
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return probe.fit(scaled_ND, labels_N)
+        probe.fit(features_ND, labels_N)
