@@ -164,7 +164,7 @@ class Releasing(Consenting):
         return [
             Served(move.alias, move.version, move.time, end, move.kind, move.actor, move.policy,
                    decisions.approvers_at(connection, move))
-            for move, end in zip(history, [*ends, None], strict=True)
+            for move, end in zip(history, [*ends, None], strict=False)
         ]  # fmt: skip
 
     @translated("reading the aliases")
