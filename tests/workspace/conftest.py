@@ -16,9 +16,13 @@ from safetensors.torch import save_file
 
 from perdure.deltas import Change, Delta, LowRank
 from perdure.governance.canary import CanaryPlan
+from perdure.governance.drift import Finding
 from perdure.models.checkpoint import Checkpoint
+from perdure.requests.kpis import checked_kpi
+from perdure.requests.problems import Place
 from perdure.workspace import lock
 from perdure.workspace.archive import Archive
+from perdure.workspace.observing import PlacedKpi
 
 POLICY = "policy-digest"
 DOWN = "model.layers.{}.mlp.down_proj.weight"
@@ -117,6 +121,15 @@ def fill(folder: Path) -> None:
         broken = archive.break_glass(v2, "staging", actor="mori", reason="outage", expires=day, policy=POLICY)
         archive.review(broken.sequence, actor="kato", comment="seen")
         archive.promote(v0, "staging", actor="mori", policy=POLICY, expected=v2)
+        archive.enter_kpis([placed_kpi(v0)], actor="kato")
+        found = Finding(measure="retention", subject="all", value=0.0, low=-0.1, high=0.1, n=9)
+        archive.put_observation(v0, "production", [found], actor="mori", policy=POLICY)
+
+
+def placed_kpi(version, **more):
+    month = {"period_start": "2026-03-01", "period_end": "2026-03-31"}
+    values = {"name": "rework", "unit": "h", "better": "lower", "version": version.name, "value": 7, **month}
+    return PlacedKpi(Place("kpis.csv", 2), checked_kpi({**values, **more}), version)
 
 
 @pytest.fixture
@@ -159,6 +172,7 @@ def tiny():
         dense=dense_delta,
         build=build,
         fill=fill,
+        kpi=placed_kpi,
         policy=POLICY,
         down=DOWN,
     )

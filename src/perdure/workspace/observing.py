@@ -1,0 +1,143 @@
+"""The part of an archive that keeps what is seen while versions serve: KPIs, and what asking them again gave."""
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from perdure.content import canonical_json
+from perdure.errors import IntegrityError
+from perdure.governance.drift import Finding
+from perdure.requests.kpis import KpiEntry, refuse_kpis
+from perdure.requests.problems import Place, Problem
+from perdure.workspace import aliases
+from perdure.workspace.canarying import Canarying
+from perdure.workspace.database import translated
+from perdure.workspace.ledger import append_row, checked_actor
+from perdure.workspace.observations import Kpi, Observation
+from perdure.workspace.records import Version
+from perdure.workspace.rows import governed_rows
+
+
+class PlacedKpi(NamedTuple):
+    """An entry, where it stands, and the version that it names."""
+
+    place: Place
+    entry: KpiEntry
+    version: Version
+
+
+class Observing(Canarying):
+    """KPIs and observations."""
+
+    def enter_kpis(self, placed: Sequence[PlacedKpi], *, actor: str) -> list[Kpi]:
+        """Enter KPIs: all of them, or none where one cannot be.
+
+        Args:
+            placed: The entries.
+            actor: Who enters them.
+
+        Raises:
+            RequestError: One says another unit or direction than before, has a period that was told already, or
+                corrects what it cannot; every reason of every row is told.
+        """
+        actor = checked_actor(actor)
+        with self._writing("kpi", actor), self._database.transaction() as connection:
+            known, problems, made = self._kpis(connection), list[Problem](), list[Kpi]()
+            for one in placed:
+                reason = _objection(known, one)
+                if reason:
+                    problems.append(Problem(one.place, reason))
+                    continue
+                sequence = _enter(connection, one, actor)
+                made.append(_entered(one, sequence, actor))
+                known = _with(known, made[-1])
+            if problems:
+                raise refuse_kpis(problems)
+        return [row for row in self.kpis() if row.sequence in {one.sequence for one in made}]
+
+    @translated("reading the KPIs")
+    def kpis(self, *, corrected: bool = False) -> list[Kpi]:
+        """Every KPI that was entered, oldest first; with `corrected` those as well that a later row corrects."""
+        return [row for row in self._kpis(self._checked()) if corrected or row.in_force]
+
+    def _kpis(self, connection: sqlite3.Connection) -> list[Kpi]:
+        rows = governed_rows(connection, "kpis")
+        gone = {row["corrects"] for row in rows}
+        fields = [name for name in Kpi.__dataclass_fields__ if name != "in_force"]
+        return [Kpi(**{name: row[name] for name in fields}, in_force=row["sequence"] not in gone) for row in rows]
+
+    def put_observation(
+        self, version: Version, alias: str, findings: Sequence[Finding], *, actor: str, policy: str
+    ) -> Observation:
+        """Keep what asking a version again gave.
+
+        Args:
+            version: Which.
+            alias: The alias that held it.
+            findings: What was found.
+            actor: Who asked.
+            policy: The digest of the policy whose limits the findings were held to.
+        """
+        actor, version, alias = checked_actor(actor), self._own(version), aliases.checked_alias(alias)
+        text = canonical_json([finding.model_dump(mode="json") for finding in findings])
+        values = {"alias": alias, "version": version.id, "policy": policy, "findings": text}
+        with self._writing("observe", actor), self._database.transaction() as connection:
+            append_row(connection, "observations", values, action="observe", actor=actor)
+        return self.observations(alias)[-1]
+
+    @translated("reading the observations")
+    def observations(self, alias: str | None = None) -> list[Observation]:
+        """Every observation of what one alias held, or all of them, oldest first."""
+        rows = governed_rows(self._checked(), "observations")
+        return [_observation(row) for row in rows if alias in (None, row["alias"])]
+
+
+def _objection(known: Sequence[Kpi], one: PlacedKpi) -> str:
+    """Why an entry cannot stand beside those that are known; empty when it can."""
+    entry, name = one.entry, one.entry.name
+    same = [row for row in known if row.name == name]
+    target = next((row for row in same if row.sequence == entry.corrects), None)
+    if entry.corrects is not None and target is None:
+        return f"corrects row {entry.corrects}, which is no entry of {name!r}; see perdure kpi list"
+    if target is not None and not target.in_force:
+        return f"corrects row {entry.corrects}, which was corrected already; correct its correction"
+    others = [row for row in same if row.in_force and row is not target]
+    different = [row for row in others if (row.unit, row.better) != (entry.unit, entry.better)]
+    if different:
+        row = different[0]
+        return f"{name!r} is in {row.unit} and better {row.better} since row {row.sequence}; write it so"
+    start, end = entry.period_start.isoformat(), entry.period_end.isoformat()
+    told = [row for row in others if row.version == one.version.id and row.period_start <= end]
+    told = [row for row in told if start <= row.period_end]
+    if told:
+        row = told[0]
+        period = f"{row.period_start} to {row.period_end}"
+        return f"{name!r} of {one.version.name} has {period} already (row {row.sequence}); correct that row instead"
+    return ""
+
+
+def _values(one: PlacedKpi) -> dict[str, Any]:
+    values = one.entry.model_dump(mode="json")
+    return {**values, "value": float(one.entry.value), "version": one.version.id}
+
+
+def _enter(connection: sqlite3.Connection, one: PlacedKpi, actor: str) -> int:
+    return append_row(connection, "kpis", _values(one), action="kpi", actor=actor)
+
+
+def _entered(one: PlacedKpi, sequence: int, actor: str) -> Kpi:
+    return Kpi(**_values(one), sequence=sequence, actor=actor, time="")
+
+
+def _with(known: Sequence[Kpi], made: Kpi) -> list[Kpi]:
+    return [*(row.corrected() if row.sequence == made.corrects else row for row in known), made]
+
+
+def _observation(row: dict[str, Any]) -> Observation:
+    try:
+        findings = tuple(Finding.model_validate(found) for found in json.loads(row["findings"]))
+    except ValueError as error:
+        raise IntegrityError(f"row {row['sequence']} of observations cannot be read: {error}") from error
+    told = {name: row[name] for name in ("sequence", "alias", "version", "policy", "time", "actor")}
+    return Observation(**told, findings=findings)
