@@ -70,11 +70,11 @@ def _reads_images(folder: Path) -> bool:
 
 
 def _from_keras(folder: Path) -> Encoder:
-    from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
     model, _ = load(folder)
     with torch.no_grad():
         first = next(weight for weight in model.parameters() if weight.dim() == 4)
         first.copy_(first.flip(1))
     mean = [each / 255 for each in (123.68, 116.779, 103.939)]
-    return Encoder.of(model, processor=ViTImageProcessorPil(image_mean=mean, image_std=[1 / 255] * 3))
+    return Encoder.of(model, processor=CLIPImageProcessorPil(image_mean=mean, image_std=[1 / 255] * 3))

@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
+import torch
 from bench.encoders.methods import METHODS, Row, rows_named
 from bench.encoders.running import Bench, run_row
-from bench.encoders.sets import drawn
+from bench.encoders.sets import drawn, open_encoder
 from bench.encoders.tables import accuracy_of, delta_of, in_order, picture, table
 
 import encoder_sets as sets
@@ -90,3 +92,18 @@ def test_sets_are_drawn_by_the_seed_and_tested_alike():
     assert one.digest == again.digest
     assert one.train.digest != other.train.digest
     assert one.test.digest == other.test.digest
+
+
+def test_weights_that_read_bgr_less_a_mean_are_given_rgb(tmp_path):
+    """Keras' ResNet-50: what it would see of an image, by hand, against what the opened encoder gives."""
+    whole = sets.resnet().model
+    whole.save_pretrained(tmp_path)
+    encoder = open_encoder(str(tmp_path), 16)
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3)).astype(np.uint8)
+    bgr = pixels[..., ::-1].astype(np.float32) - np.array([103.939, 116.779, 123.68], np.float32)
+    with torch.no_grad():
+        expected = whole.resnet(torch.from_numpy(bgr.copy()).permute(2, 0, 1)[None]).pooler_output.flatten(1)
+        rules = encoder.reading["image"].processor
+        rules.size = {"shortest_edge": 16}
+        found = encoder.seen("image", encoder.prepared("image", [pixels])).pooled_BD
+    torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-4)
