@@ -79,7 +79,8 @@ def test_a_broken_glass_is_told_by_every_command_until_it_is_reviewed(shop):
         assert "kato let production hold v1 without consent" in run(*words).stderr
     number = broken["emergency"]
     run("review", number, "--as", "kato", "--comment", "mine", error=RefusedError)
-    run("review", number, "--as", "mori", "--comment", "right so")
+    run("review", "--as", "mori", "--comment", "right so")
+    run("review", "--as", "mori", "--comment", "again", error=WorkspaceError)
     assert "GLASS" not in run("versions").stderr
     run("break-glass", "v1", "staging", "--as", "kato", "--reason", "x", "--hours", "200", error=SettingError)
 

@@ -7,6 +7,7 @@ import typer
 
 from perdure.cli.console import note, say, say_json
 from perdure.cli.options import Actor, AsJson, Folder, opened
+from perdure.errors import WorkspaceError
 
 if TYPE_CHECKING:
     from perdure.workspace import Workspace
@@ -155,16 +156,30 @@ def break_glass(
 
 
 def review(
-    emergency: Annotated[int, typer.Argument(help="Its number, as every command shows it.")],
     actor: Who,
     comment: Annotated[str, typer.Option(help="What you think of it; it is kept.")],
+    emergency: Annotated[
+        int | None, typer.Argument(help="Its number, as every command shows it.", show_default="the only open one")
+    ] = None,
     workspace: Folder = Path(),
     json: AsJson = False,
 ) -> None:
-    """Note that you looked at a broken glass; who broke it cannot. The version still needs approval in time."""
+    """Note that you looked at a broken glass; who broke it cannot. The version still needs approval in time.
+
+    Example: perdure review --as kato --comment "right so"
+    """
     with opened(workspace, quiet=True) as shop:
-        shop.review(emergency, actor, comment)
-    _done(f"Emergency {emergency} is reviewed by {actor}.", {"emergency": emergency, "reviewed_by": actor}, json)
+        number = emergency if emergency is not None else _only_open(shop)
+        shop.review(number, actor, comment)
+    _done(f"Emergency {number} is reviewed by {actor}.", {"emergency": number, "reviewed_by": actor}, json)
+
+
+def _only_open(shop: "Workspace") -> int:
+    found = [str(one.sequence) for one in shop.emergencies(unreviewed=True)]
+    if len(found) != 1:
+        what = f"{len(found)} are open ({', '.join(found)}); name one" if found else "none is open"
+        raise WorkspaceError(f"which emergency is reviewed is not clear: {what}")
+    return int(found[0])
 
 
 def _say_alone(shop: "Workspace") -> None:

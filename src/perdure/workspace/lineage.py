@@ -44,11 +44,12 @@ class Lineages(Observing):
 
     def _search(self, text: str, limit: int) -> list[Found]:
         connection = self._database.connection()
+        known = {version.id: version for version in self.versions()}
+        found = taught.with_words(connection, text, 10 * limit)
         rows: dict[str, Taught] = {}
-        for row in taught.with_words(connection, text, 10 * limit):
+        for row in sorted(found, key=lambda row: (-known[row.version].number, row.place)):
             rows.setdefault(row.id, row)
         newest = list(rows.values())[:limit]
-        known = {version.id: version for version in self.versions()}
         said = taught.answers(connection, [row.id for row in newest])
         return [_found(row, known[row.version], said[row.id]) for row in newest]
 

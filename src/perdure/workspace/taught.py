@@ -15,6 +15,7 @@ from perdure.content import canonical_json, digest_json
 from perdure.errors import IntegrityError
 
 FACT, TASK, REMOVED = "fact", "task", "removed"
+_LONGEST_SEARCH = 500  # letters; what is longer is cut off
 _COLUMNS = ("version", "kind", "place", "id", "asked", "words", "shown")
 _ANSWERED = ("report", "version", "id", "hits", "n")
 
@@ -179,13 +180,13 @@ def check_copied(connection: sqlite3.Connection, version: str, truth: Sequence[T
 
 def with_words(connection: sqlite3.Connection, text: str, limit: int) -> list[Taught]:
     """What was taught that holds every word of the text, the newest first."""
-    terms = folded(text).split()
+    terms = folded(text[:_LONGEST_SEARCH]).split()
     if not terms:
         return []
-    where = " AND ".join(["words LIKE ? ESCAPE '\\'"] * len(terms))
     patterns = [f"%{_escaped(term)}%" for term in terms]
-    order = "JOIN versions v ON v.id = version WHERE kind <> 'removed' AND " + where + " ORDER BY v.number DESC, place"
-    return _read(connection, f"{order} LIMIT {int(limit)}", patterns)
+    where = " AND ".join(["kind <> 'removed'", *["words LIKE ? ESCAPE '\\'"] * len(terms)])
+    # Copied in the order of the versions, so the newest rows come first and the search ends with the limit.
+    return _read(connection, f"WHERE {where} ORDER BY taught.rowid DESC LIMIT {int(limit)}", patterns)
 
 
 def with_id(connection: sqlite3.Connection, prefix: str) -> list[Taught]:
