@@ -35,6 +35,8 @@ def init(
 
         perdure init shop --model ./my-model-folder
 
+        perdure init photos --model openai/clip-vit-base-patch32   (an encoder)
+
         perdure init shop --model ./my-lora-adapter   (merged into the base that it names)
     """
     from perdure.cli.start import quieten
@@ -48,4 +50,5 @@ def init(
         say_json({"workspace": str(folder), "version": base.name, "id": base.id, "bytes": base.manifest.nbytes})
         return
     say(f"{folder}: v0 is {model}, {base.manifest.nbytes / 1e6:,.0f} MB in {len(base.manifest.tensors)} tensors.")
-    say(f"Next: cd {folder} and perdure edit FACTS.jsonl", style="dim")
+    learn = "tune SET.npz" if workspace.is_encoder else "edit FACTS.jsonl"
+    say(f"Next: cd {folder} and perdure {learn}", style="dim")

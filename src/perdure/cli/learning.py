@@ -10,20 +10,16 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from perdure.measuring import Report
+    from perdure.progress import Progress
     from perdure.requests.concepts import Probe
     from perdure.workspace import Version, Workspace
 
 
-def read_sets(
-    paths: "Sequence[str]", *, test: float, skip_bad: bool, progress: Any
-) -> "list[tuple[Probe, dict[str, Any]]]":
-    """The labelled sets at these places, and how each was read."""
+def read_sets(paths: "Sequence[str]", *, test: float, skip_bad: bool, progress: "Progress") -> "list[Probe]":
+    """The labelled sets at these places."""
     from perdure.requests.concepts import read_probe
 
-    given = {"test_share": test, "seed": 0}
-    return [
-        (read_probe(path, skip_bad=skip_bad, progress=progress, **given), {"path": path, **given}) for path in paths
-    ]
+    return [read_probe(path, test_share=test, skip_bad=skip_bad, progress=progress) for path in paths]
 
 
 def learn(
@@ -40,15 +36,14 @@ def learn(
     json: bool,
 ) -> None:
     """Teach an encoder labelled sets, one after another, and say what became of the others."""
-    read = read_sets(paths, test=test, skip_bad=skip_bad, progress=shop.progress)
-    probes = [probe for probe, _ in read]
+    probes = read_sets(paths, test=test, skip_bad=skip_bad, progress=shop.progress)
     for probe in () if json else probes:
         for text in probe.notes:
             note(f"{probe.name}: {text}", style="dim")
     if dry_run:
         _tell_plan(shop, probes, settings, on, json=json)
         return
-    _keep(shop, read, actor)
+    _keep(shop, probes, paths, test, actor)
     made = []
     for version, probe in zip(shop.learn_each(probes, settings, on=on, actor=actor), probes, strict=True):
         report = shop.measure(version, actor=actor) if measure else None
@@ -58,13 +53,13 @@ def learn(
     tell_end(made, json=json)
 
 
-def _keep(shop: "Workspace", read: "Sequence[tuple[Probe, dict[str, Any]]]", actor: str) -> None:
+def _keep(shop: "Workspace", probes: "Sequence[Probe]", paths: "Sequence[str]", test: float, actor: str) -> None:
     """What is learnt is probed from now on, by later versions too."""
     from perdure.workspace.opened import current_user
     from perdure.workspace.probe_sets import add_set, entry_of
 
-    for probe, given in read:
-        add_set(shop, entry_of(probe, **given), actor=actor or current_user())
+    for probe, path in zip(probes, paths, strict=True):
+        add_set(shop, entry_of(probe, path, test_share=test), actor=actor or current_user())
 
 
 def _tell(version: "Version", probe: "Probe", report: "Report | None") -> None:

@@ -50,8 +50,9 @@ def read_features(model: Any, tokenizer: Any, suite: Suite, progress: Progress =
     found: list[Tensor] = [torch.empty(0)] * len(rows)
     for seen in read_all(model, rows, taps, progress=progress, stage="hidden states of held-out text"):
         raw_BTLD = torch.stack([seen.taps[name] for name in taps], 2)
+        mask_BT = seen.batch.mask_of(raw_BTLD.shape[1])
         for at, number in enumerate(seen.batch.numbers):
-            found[number] = raw_BTLD[at][seen.batch.mask[at]][1:].float().cpu()
+            found[number] = raw_BTLD[at][mask_BT[at]][1:].float().cpu()
     return Features([int(name.split()[-1]) for name in taps], found)
 
 

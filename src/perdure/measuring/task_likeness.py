@@ -13,7 +13,7 @@ from torch import Tensor
 from perdure.models import layout_of
 from perdure.progress import Progress, silent
 from perdure.requests.functions import Pair
-from perdure.tuning.encoding import Row
+from perdure.tuning.encoding import Collated, Row
 from perdure.tuning.forward import Seen, Taps
 from perdure.tuning.reading import read_all
 from perdure.tuning.regularizers.feature_distance import FeatureDistance, FeatureDistanceConfig, unit
@@ -87,6 +87,7 @@ def read_imprint(
     mean_LHK = torch.zeros(len(layout), layout.heads, layout.head_dim, dtype=torch.float64)
     states_LD, right = torch.zeros(len(blocks), layout.d_model, dtype=torch.float64), 0
     for seen in read_all(model, rows, taps, progress=progress, stage=stage):
+        assert isinstance(seen.batch, Collated)
         last_B = (torch.arange(len(seen.batch.asked_B)), seen.batch.asked_B)
         states_LD += torch.stack([unit(seen.taps[name][last_B]).double().sum(0).cpu() for name in blocks])
         for at in layers:

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from perdure.errors import RefusedError
 from perdure.models import Layout, build, load_processor
 from perdure.models.loading import holds_encoder, outline
 from perdure.workspace.opened import Opened
@@ -42,6 +43,7 @@ class Running(Opened):
             ref: Which version.
             text: The request as it was written, without a chat template.
         """
+        self.require_text("asking")
         return answering(cast("Workspace", self), self.version(ref), text)
 
     def unload(self) -> None:
@@ -60,6 +62,18 @@ class Running(Opened):
             with self._side_files(self.version("v0")) as folder:
                 self._encoder = holds_encoder(folder)
         return self._encoder
+
+    def require_text(self, doing: str) -> None:
+        """Check that the model writes text.
+
+        Raises:
+            RefusedError: It is an encoder.
+        """
+        if self.is_encoder:
+            raise RefusedError(
+                f"{doing} takes a model that writes text, and this workspace's is an encoder: it learns labelled sets "
+                "(perdure tune SET) and is probed on others (perdure concepts add SET)"
+            )
 
     def processor(self, ref: "str | Version") -> Any | None:
         """What turns images and text into the inputs of a version's model; None where it reads text alone."""

@@ -85,6 +85,7 @@ def plan_training(
     shop: "Workspace", task: Task, settings: Mapping[str, Any], *, on: "str | Version" = ""
 ) -> TuningPlan:
     """As `plan_tuning`, for a change that the weights or a pool may take."""
+    shop.require_text("a task")
     parent = shop.version(on) if on else shop.newest()
     rejected = shop.rejected(parent)
     if rejected is not None:

@@ -217,7 +217,7 @@ def feature_distance(now_NLD: Tensor, reference_NLD: Tensor, weight_N: Tensor | 
         weight_N: What each token's distance is multiplied by.
     """
     distance_NL = (now_NLD - reference_NLD).square().sum(-1)
-    return distance_NL.mean() if weight_N is None else (distance_NL.T * weight_N).mean()
+    return distance_NL.mean() if weight_N is None else (distance_NL.movedim(0, -1) * weight_N).mean()
 
 
 def standardisation(features_NLD: Tensor) -> tuple[Tensor, Tensor]:
