@@ -8,7 +8,8 @@ import task_sample as sample
 from test_report import Page
 
 from perdure.cli.look import say_report
-from perdure.measuring.continual import Training
+from perdure.measuring.continual import FeatureDrift, Training
+from perdure.measuring.shares import Estimate
 from perdure.measuring.task_measures import Beside
 from perdure.web import figures, task_charts, tasks
 from perdure.web.headline import headline
@@ -184,3 +185,11 @@ def test_the_terminal_says_the_same(monkeypatch, capsys):
     assert tasks.summary(FOUND) in said
     assert "Forgetting 7.5 (4.0 to 11.5) points; Backward transfer −7.5 (−11.5 to −4.0) points." in said
     assert "0.674 → 0.928" in said
+
+
+def test_states_that_did_not_move_are_said_in_plain_words():
+    still = FeatureDrift(mean=Estimate(value=0, low=0, high=0, n=48), blocks=(5, 11), by_block=(0.0, 0.0))
+    assert (
+        tasks.drift_words(still)
+        == "On ordinary text the model's inner states are those of the original (n = 48 passages)."
+    )

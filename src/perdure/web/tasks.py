@@ -163,6 +163,9 @@ def general(found: TaskMeasures) -> list[Comparison]:
 
 def drift_words(drift: FeatureDrift) -> str:
     """How far the hidden states moved, in words."""
+    if not any(drift.by_block):
+        passages = f"{figures.sample(drift.mean.n)} passages"
+        return f"On ordinary text the model's inner states are those of the original ({passages})."
     most = max(range(len(drift.blocks)), key=lambda place: drift.by_block[place])
     interval = f"{figures.number(drift.mean.low)} to {figures.number(drift.mean.high)}"
     return (
