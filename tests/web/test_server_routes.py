@@ -25,7 +25,7 @@ ONLY = {
     "POST /versions/{ref}/ask": {"asker", "agreer", "runner"}, "GET /answers": {"asker", "agreer", "runner"},
     "POST /versions/{ref}/measure": {"asker", "agreer", "runner"},
     "POST /ledger/verify": {"checker", "chief"}, "GET /ledger/export": {"checker", "chief"},
-    "GET /members": {"chief"}, "POST /members": {"chief"},
+    "GET /members": {"chief"}, "POST /members": {"chief"}, "GET /metrics": {"checker", "runner"},
 }  # fmt: skip
 # What a program may do with which scope, if its owner's roles allow; whatever is not here no program may.
 PROGRAMS = {
@@ -34,7 +34,7 @@ PROGRAMS = {
     "POST /versions/{ref}/promote": "operate", "POST /aliases": "operate",
     "POST /versions/{ref}/comment": "", "POST /versions/{ref}/approve": "", "POST /versions/{ref}/reject": "",
     "POST /versions/{ref}/break-glass": "", "POST /emergencies": "", "GET /members": "", "POST /members": "",
-    "POST /account": "", "GET /account": "", "POST /sign-out": "", "GET /api/v1/me": "", "GET /": "",
+    "GET /metrics": "metrics", "POST /account": "", "GET /account": "", "POST /sign-out": "", "GET /": "",
 }  # fmt: skip
 
 

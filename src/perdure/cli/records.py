@@ -81,6 +81,8 @@ def verify(
         raise SettingError("--key goes with --evidence")
     with opened(workspace, quiet=True) as shop:
         found = shop.archive.verify(deep=not quick, head=head or None)
+        if found.ok and not quick:
+            shop.archive.note_verified()
     if json:
         say_json({**vars(found), "ok": found.ok})
     else:

@@ -13,17 +13,14 @@ from typing import Any, Self
 from perdure.content import canonical_json, digest_json, sync_folder, write_atomic
 from perdure.errors import (
     IntegrityError,
+    PerdureError,
     SettingError,
     WorkspaceError,
 )
 from perdure.models.checkpoint import Checkpoint
 from perdure.workspace import garbage, ledger, migrations, verify
 from perdure.workspace.contents import OWN_FOLDERS
-from perdure.workspace.database import (
-    FILE_NAME,
-    SCHEMA,
-    translated,
-)
+from perdure.workspace.database import FILE_NAME, translated
 from perdure.workspace.failpoints import Point, reach
 from perdure.workspace.governing import words
 from perdure.workspace.ledger import LedgerEntry, checked_actor, plain_json
@@ -34,8 +31,10 @@ from perdure.workspace.records import (
     GarbageReport,
     Verification,
 )
+from perdure.workspace.schema import SCHEMA
 
 _UNFINISHED = "unfinished"
+_VERIFIED = "verified"
 
 
 class Archive(Lineages):
@@ -173,6 +172,16 @@ class Archive(Lineages):
                 ledger that was cut or rewritten no longer has it.
         """
         return verify.check_workspace(self._store, self._database, deep=deep, head=head)
+
+    def note_verified(self) -> None:
+        """Remember that every byte was found whole now, for `last_verified`."""
+        with suppress(PerdureError):  # a full disk does not spoil what was found
+            self.remember(_VERIFIED, _VERIFIED, {"time": ledger.now()})
+
+    def last_verified(self) -> str | None:
+        """When every byte was last found whole, as remembered: UTC, ISO 8601; None where it is not known."""
+        found = self.recall(_VERIFIED, _VERIFIED)
+        return None if found is None else str(found["time"])
 
     def collect_garbage(self) -> GarbageReport:
         """Move files that no version, report or approval needs to the quarantine folder.

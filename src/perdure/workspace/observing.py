@@ -92,6 +92,23 @@ class Observing(Canarying):
         rows = governed_rows(self._checked(), "observations")
         return [_observation(row) for row in rows if alias in (None, row["alias"])]
 
+    # What the metrics need
+
+    @translated("reading the sizes of the objects")
+    def stored_bytes(self) -> int:
+        """The size of every object and pack that is listed, in bytes."""
+        query = "SELECT COALESCE((SELECT SUM(bytes) FROM objects), 0) + COALESCE((SELECT SUM(bytes) FROM packs), 0)"
+        return int(self._checked().execute(query).fetchone()[0])
+
+    @translated("reading a report")
+    def stored_report(self, version: Version, digest: str) -> dict[str, Any]:
+        """A report of a version, also one that a later report replaced.
+
+        Raises:
+            IntegrityError: It is missing or damaged.
+        """
+        return self._read_report(version, digest)
+
 
 def _objection(known: Sequence[Kpi], one: PlacedKpi) -> str:
     """Why an entry cannot stand beside those that are known; empty when it can."""

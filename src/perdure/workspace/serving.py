@@ -1,8 +1,11 @@
 """The part of a workspace that releases versions: aliases, canaries, emergencies, and what served when."""
 
+import time
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Literal
 
+from perdure.errors import IntegrityError, PerdureError
 from perdure.governance.canary import CanaryPlan
 from perdure.workspace.noting import Noting
 from perdure.workspace.opened import current_user
@@ -10,6 +13,9 @@ from perdure.workspace.people import SYSTEM
 from perdure.workspace.records import Version
 from perdure.workspace.releases import Canary, Served
 from perdure.workspace.rulings import Emergency
+
+ROLLBACK_TIME = "rollback time"
+"""The ledger's action that tells how long a rollback took, and whether its target was whole."""
 
 
 class Serving(Noting):
@@ -48,7 +54,19 @@ class Serving(Noting):
 
     def rollback(self, alias: str, *, actor: str = "") -> Version:
         """Let an alias hold what it held before; every tensor of that version is verified first."""
-        return self.archive.rollback(alias, actor=actor or current_user())
+        who, began = actor or current_user(), time.monotonic()
+        try:
+            target = self.archive.rollback(alias, actor=who)
+        except IntegrityError:
+            self._tell_rollback(alias, who, began, verified=False)
+            raise
+        self._tell_rollback(alias, who, began, verified=True)
+        return target
+
+    def _tell_rollback(self, alias: str, actor: str, began: float, *, verified: bool) -> None:
+        seconds = round(time.monotonic() - began, 3)
+        with suppress(PerdureError):  # the rollback is done or refused whatever becomes of this note
+            self.archive.record(ROLLBACK_TIME, {"alias": alias, "seconds": seconds, "verified": verified}, actor=actor)
 
     def history(self, alias: str) -> list[Served]:
         """What served when: every time in which the alias held a version, oldest first."""

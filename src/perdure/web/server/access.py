@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from perdure.errors import PerdureError
-from perdure.web.server.tokens import OPERATE, READ, REQUEST
+from perdure.web.server.tokens import METRICS, OPERATE, READ, REQUEST
 from perdure.workspace.schema import ROLES
 
 REQUESTER, APPROVER, OPERATOR, AUDITOR, ADMIN = ROLES
@@ -30,6 +30,7 @@ class Access:
 
 ANYBODY = Access(None)
 ACCOUNT = Access(frozenset())
+SELF = Access(frozenset(), READ)
 SEE = Access(MEMBER, READ)
 COMMENT = Access(MEMBER)
 ASK = Access(frozenset({REQUESTER, APPROVER, OPERATOR}), REQUEST)
@@ -42,6 +43,7 @@ RELEASE = Access(frozenset({OPERATOR}), OPERATE)
 BREAK = Access(frozenset({OPERATOR}))
 AUDIT = Access(frozenset({AUDITOR, ADMIN}), READ)
 GOVERN = Access(frozenset({ADMIN}))
+SCRAPE = Access(frozenset({AUDITOR, OPERATOR}), METRICS)
 
 
 @dataclass(frozen=True)
@@ -111,4 +113,16 @@ __all__ = [
     "MEASURE",
     "MEMBER",
 ]
-__all__ += ["OPERATE", "READ", "RELEASE", "REQUEST", "SEE", "UPLOAD", "Access", "DeniedError", "Identity"]
+__all__ += [
+    "OPERATE",
+    "READ",
+    "RELEASE",
+    "REQUEST",
+    "SCRAPE",
+    "SEE",
+    "SELF",
+    "UPLOAD",
+    "Access",
+    "DeniedError",
+    "Identity",
+]

@@ -13,6 +13,7 @@ from perdure.web.server.throttle import Pace, WrongPasswords
 from perdure.web.server.tokens import Tokens
 from perdure.web.server.watching import Watch
 from perdure.workspace import Workspace
+from perdure.workspace.metrics import Metrics
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Services:
     wrong: WrongPasswords
     pace: Pace
     watch: Watch
+    metrics: Metrics
 
     @classmethod
     def over(
@@ -60,4 +62,5 @@ class Services:
             WrongPasswords(kept, chosen),
             Pace(chosen),
             Watch(shop),
+            Metrics(shop),
         )

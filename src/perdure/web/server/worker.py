@@ -154,6 +154,8 @@ class Worker:
     def _verify(self, job: Job) -> None:
         self.shop.progress("reading every byte", 0, 1)
         found = self.shop.archive.verify()
+        if found.ok:
+            self.shop.archive.note_verified()
         counts = {name: getattr(found, name) for name in ("versions", "objects", "ledger_rows", "unlisted")}
         problems = list(found.problems[:_SHOWN])
         self.jobs.note(job.id, ok=found.ok, problems=problems, head=found.head, counts=counts)

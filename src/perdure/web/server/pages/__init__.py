@@ -1,6 +1,6 @@
 """The pages, one file for each kind of work."""
 
-from perdure.web.server.pages import account, deciding, entering, governing, overview, requesting, versions
+from perdure.web.server.pages import account, deciding, entering, governing, measuring, overview, requesting, versions
 
 ALL = (
     entering.routes,
@@ -10,4 +10,5 @@ ALL = (
     deciding.routes,
     requesting.routes,
     governing.routes,
+    measuring.routes,
 )
