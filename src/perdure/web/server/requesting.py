@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from perdure.errors import RefusedError
 from perdure.registry import editors, restraints
 from perdure.requests import Fact, Task
+from perdure.settings import checked
 from perdure.web.server.jobs import Job
 from perdure.web.server.naming import VERSION
 from perdure.web.server.services import Services
@@ -28,6 +29,15 @@ class How(BaseModel):
     restraint: str = Field("", max_length=60, description="For facts: a registered restraint, auto or none; or usual")
     on: str = Field("", pattern=f"^$|{VERSION}", description="The version to change; the newest not rejected")
     note: str = Field("", max_length=NOTE_LIMIT, description="Why; it becomes a comment on the version")
+
+
+def how_of(**given: str) -> How:
+    """How a change shall be made, as a form says it.
+
+    Raises:
+        SettingError: Something that no change can have.
+    """
+    return checked(How, given, "request")
 
 
 def choices() -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:

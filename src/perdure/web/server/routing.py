@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request, Response
 from fastapi.routing import APIRoute
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
@@ -21,6 +22,29 @@ API = "/api/"
 FIELD, HEADER = "form_token", "x-form-token"
 _BEARER = re.compile(r"Bearer +([A-Za-z0-9_.~+/=-]{1,200})", re.IGNORECASE)
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Fault(BaseModel):
+    """Why a request was not carried out."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    error: str = Field(description="The kind of error")
+    message: str = Field(description="What was wrong, what is allowed, what to do")
+    problems: list[str] = Field(description="Each of several faults")
+
+
+_FAULTS: dict[int | str, dict[str, Any]] = {
+    401: {"model": Fault, "description": "No token, or one that is unknown, revoked or expired"},
+    403: {"model": Fault, "description": "The account or the token may not do this"},
+    404: {"model": Fault, "description": "There is nothing of that name"},
+    409: {"model": Fault, "description": "The workspace refuses it as it stands now"},
+    422: {"model": Fault, "description": "The request is not well formed"},
+    **{
+        status: {"description": words, "content": {"text/plain": {"schema": {"type": "string"}}}}
+        for status, words in ((400, "The head is not well formed"), (413, "Too large"), (429, "Too many requests"))
+    },
+}
 
 
 class GuardedRoute(APIRoute):
@@ -79,7 +103,8 @@ class Routes:
 
     def add_to(self, app: FastAPI) -> None:
         """Open the routes in an application."""
-        shown = {"tags": [self.tag]} if self.tag else {"include_in_schema": False}
+        listed = {"tags": [self.tag], "responses": _FAULTS}
+        shown: dict[str, Any] = listed if self.tag else {"include_in_schema": False}
         for method, path, endpoint, options in self._declared:
             app.router.add_api_route(self.prefix + path, endpoint, methods=[method], **shown, **options)
 

@@ -35,27 +35,36 @@ class Checked:
     notes: tuple[tuple[int, str], ...] = ()
 
 
-def check_typed(shop: Workspace, rows: Sequence[Mapping[str, Any]], on: Version) -> Checked:
-    """Facts as somebody types them: what is wrong, and what the version to be changed knows of them already."""
+def check_typed(shop: Workspace, rows: Sequence[Mapping[str, Any]], on: Version, places: Sequence[int]) -> Checked:
+    """Facts as somebody types them: what is wrong, and what the version to be changed knows of them already.
+
+    Args:
+        shop: The workspace.
+        rows: The facts.
+        on: The version to be changed.
+        places: What number each has in the form.
+    """
     if not rows:
         return Checked((), ())
     try:
         found = check_facts(rows, name=_("facts"))
     except RequestError as error:
         given = [problem for problem in error.problems if isinstance(problem, Problem)]
-        return Checked((), tuple(_told(problem) for problem in given) or ((0, str(error)),))
-    return Checked(found.facts, (), tuple(_notes(shop, found.facts, on)))
+        return Checked((), tuple(_told(problem, places) for problem in given) or ((0, str(error)),))
+    return Checked(found.facts, (), tuple(_notes(shop, found.facts, on, places)))
 
 
-def _told(problem: Problem) -> tuple[int, str]:
+def _told(problem: Problem, places: Sequence[int]) -> tuple[int, str]:
     number = problem.place.number
     words = f"{problem.field}: {problem.reason}" if problem.field else problem.reason
-    return (0 if number is None else number + 1), words
+    return (0 if number is None else places[number]), words
 
 
-def _notes(shop: Workspace, facts: Sequence[Fact], on: Version) -> Iterator[tuple[int, str]]:
+def _notes(shop: Workspace, facts: Sequence[Fact], on: Version, places: Sequence[int]) -> Iterator[tuple[int, str]]:
     known = _in_force(shop, on.id)
-    for number, fact in enumerate(facts, 1):
+    # Rows that ask for one fact are joined: then no fact has a number of its own any more.
+    numbers = places if len(facts) == len(places) else [0] * len(facts)
+    for number, fact in zip(numbers, facts, strict=True):
         held = known.get((fact.subject.casefold(), fact.prompt.casefold()))
         if held == fact.target_new:
             yield number, _("{version} was taught this already").format(version=on.name)

@@ -36,6 +36,16 @@ class Measure:
     rows: Sequence[Mapping[str, Any]]
 
     @property
+    def shows_limit(self) -> bool:
+        """Whether the limit is near enough to be drawn without pressing the curve flat."""
+        if self.limit is None:
+            return False
+        ends = [row[end] for row in self.rows for end in ("low", "high")]
+        low, high = min(ends), max(ends)
+        room = 4 * max(high - low, 0.05 * max(abs(low), abs(high)))
+        return low - room <= self.limit <= high + room
+
+    @property
     def beyond(self) -> list[str]:
         """The versions on the wrong side of the limit."""
         if self.limit is None:
@@ -154,7 +164,7 @@ def curve(measure: Measure) -> Spec:
         "encoding": {"x": x, "y": {**y, "field": "value"}, "tooltip": says},
     }
     layers: list[Spec] = [line, spread, dots]
-    if measure.limit is not None:
+    if measure.limit is not None and measure.shows_limit:
         layers.append(_limit(measure.limit, y))
     return {
         "description": measure.label,

@@ -7,7 +7,7 @@ from fastapi.responses import JSONResponse, Response
 
 from perdure.governance.explaining import explain
 from perdure.web.server import asking
-from perdure.web.server.access import ACCOUNT, GOVERN, SEE
+from perdure.web.server.access import GOVERN, SEE, SELF
 from perdure.web.server.api import shapes
 from perdure.web.server.judging import verdict_of
 from perdure.web.server.naming import VERSION, Alias, JobId, Ref
@@ -26,7 +26,7 @@ def openapi(request: Request) -> JSONResponse:
     return JSONResponse(request.app.openapi())
 
 
-@routes.get("/me", ACCOUNT)
+@routes.get("/me", SELF)
 def me(request: Request) -> shapes.Me:
     """Who makes the request, with which roles."""
     found = identity_of(request)

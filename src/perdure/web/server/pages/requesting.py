@@ -15,7 +15,7 @@ from perdure.web.server.access import CHANGE, SEE, UPLOAD
 from perdure.web.server.jobs import Job
 from perdure.web.server.naming import JobId
 from perdure.web.server.rendering import page
-from perdure.web.server.requesting import How
+from perdure.web.server.requesting import how_of
 from perdure.web.server.routing import Routes, identity_of, services_of
 from perdure.web.server.seeing import Sight
 from perdure.web.server.words import _
@@ -44,10 +44,14 @@ class Typed:
         return cls(tuple(dict(zip(_FIELDS, row, strict=True)) for row in zip(*padded, strict=True)))
 
     @property
+    def places(self) -> list[int]:
+        """The numbers, from 1, of the rows in which something stands."""
+        return [place for place, row in enumerate(self.rows, 1) if any(value.strip() for value in row.values())]
+
+    @property
     def facts(self) -> list[dict[str, Any]]:
-        """The rows in which something stands, as facts that are not yet checked."""
-        written = [row for row in self.rows if any(value.strip() for value in row.values())]
-        return [_fact(row) for row in written]
+        """Those rows as facts that are not yet checked."""
+        return [_fact(self.rows[place - 1]) for place in self.places]
 
 
 def _fact(row: dict[str, str]) -> dict[str, Any]:
@@ -83,8 +87,8 @@ def check(
     """What is wrong with facts as they stand, while they are typed; nothing is kept."""
     typed = Typed.of((subject, prompt, target_new, target_true, paraphrases))
     services = services_of(request)
-    parent = requesting.parent_of(services, How(on=on))
-    found = uploads.check_typed(services.shop, typed.facts, parent)
+    parent = requesting.parent_of(services, how_of(on=on))
+    found = uploads.check_typed(services.shop, typed.facts, parent, typed.places)
     return page(request, "checked", found=found, parent=parent)
 
 
@@ -107,8 +111,8 @@ def ask_for_facts(
     if more:
         return _form(request, typed=Typed((*typed.rows, {})))
     services, me = services_of(request), identity_of(request)
-    how = How(editor=editor, restraint=restraint, on=on, note=note)
-    found = uploads.check_typed(services.shop, typed.facts, requesting.parent_of(services, how))
+    how = how_of(editor=editor, restraint=restraint, on=on, note=note)
+    found = uploads.check_typed(services.shop, typed.facts, requesting.parent_of(services, how), typed.places)
     if not found.facts:
         trouble = "" if found.problems else _("There is no fact yet.")
         return _form(request, typed=typed, status=422, found=found, trouble=trouble)
@@ -132,7 +136,7 @@ def ask_by_file(
 ) -> Response:
     """Ask for the facts, or the task, of a file."""
     services, me = services_of(request), identity_of(request)
-    how = How(editor=editor, restraint=restraint, on=on, note=note)
+    how = how_of(editor=editor, restraint=restraint, on=on, note=note)
     given, data = uploads.safe_name(file.filename or ""), file.file.read()
     if kind == "facts":
         facts = uploads.uploaded_facts(services.shop, given, data).facts
@@ -165,7 +169,7 @@ def ask_for_task(
     data = "".join(json.dumps(row, ensure_ascii=True) + "\n" for row in rows).encode()
     try:
         task = uploads.uploaded_task(services.shop, "typed.jsonl", data, name.strip())
-        how = How(on=on, note=note)
+        how = how_of(on=on, note=note)
         return _to(requesting.request_task(services, task, "typed.jsonl", data, how, me.name))
     except PerdureError as error:
         kept = {"name": name, "instruction": instruction}
