@@ -1,7 +1,8 @@
 """perdure canary start, step, end."""
 
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -13,8 +14,22 @@ if TYPE_CHECKING:
     from perdure.workspace import Workspace
     from perdure.workspace.releases import Canary
 
+
+class End(StrEnum):
+    """How a canary ends."""
+
+    PROMOTE = "promote"
+    FALL_BACK = "fall-back"
+    STOP = "stop"
+
+
 group = typer.Typer(no_args_is_help=True, help="Canaries: a candidate answers a share of an alias's requests.")
 Alias = Annotated[str, typer.Argument(help="Such as production.")]
+_EVENTS: dict[End, Literal["promote", "fall back", "stop"]] = {
+    End.PROMOTE: "promote",
+    End.FALL_BACK: "fall back",
+    End.STOP: "stop",
+}
 Why = Annotated[str, typer.Option(help="Why; it is kept.")]
 
 
@@ -79,7 +94,7 @@ def step(
 
 def end(
     alias: Alias,
-    how: Annotated[str, typer.Argument(help="promote, fall-back or stop.")],
+    how: Annotated[End, typer.Argument(help="How.")],
     reason: Why = "",
     actor: Actor = "",
     workspace: Folder = Path(),
@@ -90,7 +105,7 @@ def end(
     Example: perdure canary end production promote
     """
     with opened(workspace, quiet=True) as shop:
-        ended = shop.end_canary(alias, how.replace("-", " "), actor=actor, reason=reason)
+        ended = shop.end_canary(alias, _EVENTS[how], actor=actor, reason=reason)
         _say(shop, ended, json)
 
 

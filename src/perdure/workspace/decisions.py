@@ -53,8 +53,9 @@ def consents(connection: sqlite3.Connection, version: str, policy: str) -> list[
 
 
 def _approval(row: dict[str, Any]) -> Approval:
-    texts = [row[name] for name in ("version", "report", "policy", "approver", "comment", "time")]
-    return Approval(*texts, row["sequence"])
+    return Approval(
+        row["version"], row["report"], row["policy"], row["approver"], row["comment"], row["time"], row["sequence"]
+    )
 
 
 def _void(row: dict[str, Any], report: str | None, policy: str) -> str:

@@ -205,7 +205,8 @@ def _read(connection: sqlite3.Connection, where: str, parameters: list[str]) -> 
     found = []
     for row in connection.execute(f"SELECT {columns} FROM taught {where}", parameters):  # noqa: S608
         _check(row, _COLUMNS)
-        found.append(Taught(*(row[name] for name in _COLUMNS[:5]), json.loads(row["shown"])))
+        shown = json.loads(row["shown"])
+        found.append(Taught(row["version"], row["kind"], row["place"], row["id"], row["asked"], shown))
     return found
 
 
