@@ -80,7 +80,18 @@ class Seen:
         return torch.nn.functional.cross_entropy(self.logits_NV.float(), self.labels_N, reduction="none")
 
 
-def forward(model: Any, batch: Collated, taps: Taps | None = None) -> Seen:
+@dataclass(frozen=True)
+class SeenTokens(Seen):
+    """What a forward pass of token rows showed.
+
+    Attributes:
+        batch: The rows that were read.
+    """
+
+    batch: Collated
+
+
+def forward(model: Any, batch: Collated, taps: Taps | None = None) -> SeenTokens:
     """One pass; the output head runs on the last places only, those that predict something learnt.
 
     Args:
@@ -95,7 +106,7 @@ def forward(model: Any, batch: Collated, taps: Taps | None = None) -> Seen:
     logits_BKV = output.logits[:, -batch.keep :]
     labels_BK = batch.labels_BT[:, -(batch.keep - 1) :] if batch.keep > 1 else batch.labels_BT[:, :0]
     learnt_BK = labels_BK != IGNORED
-    return Seen(batch, logits_BKV[:, :-1][learnt_BK], labels_BK[learnt_BK], learnt_BK.nonzero()[:, 0], watched)
+    return SeenTokens(batch, logits_BKV[:, :-1][learnt_BK], labels_BK[learnt_BK], learnt_BK.nonzero()[:, 0], watched)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import torch
 from perdure.models.adapters import bare
 from perdure.progress import Progress, counting, silent
 from perdure.tuning.encoding import Collated, Row, collate, moved
-from perdure.tuning.forward import Seen, Taps, forward
+from perdure.tuning.forward import SeenTokens, Taps, forward
 
 
 @torch.no_grad()
@@ -22,7 +22,7 @@ def read_all(
     patch: Callable[[Collated], AbstractContextManager[None]] = lambda _batch: nullcontext(),
     progress: Progress = silent,
     stage: str = "reading the reference",
-) -> Iterator[Seen]:
+) -> Iterator[SeenTokens]:
     """What each batch of rows shows, every row once; the model in evaluation mode, put back afterwards.
 
     Args:
