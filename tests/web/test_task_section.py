@@ -189,7 +189,5 @@ def test_the_terminal_says_the_same(monkeypatch, capsys):
 
 def test_states_that_did_not_move_are_said_in_plain_words():
     still = FeatureDrift(mean=Estimate(value=0, low=0, high=0, n=48), blocks=(5, 11), by_block=(0.0, 0.0))
-    assert (
-        tasks.drift_words(still)
-        == "On ordinary text the model's inner states are those of the original (n = 48 passages)."
-    )
+    said = tasks.drift_words(still)
+    assert "are those of the original" in said and "most of all" not in said
