@@ -172,9 +172,17 @@ def test_the_ledger_is_searched_and_exported_whole(calm):
     found = checker.get("/api/v1/ledger", params={"words": "GRANT operator"}).json()
     assert [row["details"]["role"] for row in found] == ["operator"]
     assert checker.get("/api/v1/ledger", params={"words": "' OR 1=1 --"}).json() == []
+    for word in ("g_ant", "!", "g%t"):  # signs with a meaning of their own in a search
+        assert checker.get("/api/v1/ledger", params={"words": word}).json() == [], word
     first = checker.get("/api/v1/ledger", params={"limit": 3}).json()
     older = checker.get("/api/v1/ledger", params={"limit": 3, "before": first[0]["sequence"]}).json()
     assert older[-1]["sequence"] == first[0]["sequence"] - 1
+
+
+def test_the_ledger_is_searched_in_any_script(served):
+    served.shop.comment("v1", "chief", "返品の条件は 100% 変わりません")
+    found = Browser(served, "checker").get("/api/v1/ledger", params={"words": "条件 100%"}).json()
+    assert [row["action"] for row in found] == ["comment"]
 
 
 def test_the_monitor_knows_new_reports(served):

@@ -14,6 +14,7 @@ from perdure.workspace.failpoints import Point, reach
 
 _LONGEST_NAME = 200
 _MOST_WORDS = 10
+_SEARCHED = ("details", "actor", "action")
 
 # The tables whose rows stand beside a ledger row: their columns, and the actions that write them.
 GOVERNED: Mapping[str, tuple[tuple[str, ...], frozenset[str]]] = {
@@ -194,8 +195,9 @@ def entries(
     Raises:
         IntegrityError: A row's details are not JSON.
     """
-    asked = words.lower().split()[:_MOST_WORDS]
-    held = "AND instr(lower(actor || ' ' || action || ' ' || details), ?) > 0 " * len(asked)
+    asked = [f"%{_literal(word)}%" for word in words.split()[:_MOST_WORDS] for _ in _SEARCHED]
+    either = " OR ".join(f"{column} LIKE ? ESCAPE '!'" for column in _SEARCHED)
+    held = f"AND ({either}) " * (len(asked) // len(_SEARCHED))
     query = (
         "SELECT * FROM ledger WHERE sequence > ? AND (? IS NULL OR sequence < ?) "  # noqa: S608 - fixed text
         f"{held}ORDER BY sequence DESC LIMIT ?"
@@ -205,6 +207,11 @@ def entries(
         return [_entry(dict(row)) for row in reversed(rows)]
     except ValueError as error:
         raise IntegrityError(f"the ledger holds an unreadable row: {error}; run verify") from error
+
+
+def _literal(word: str) -> str:
+    """A word with the signs escaped that LIKE reads otherwise."""
+    return "".join(f"!{sign}" if sign in "!%_" else sign for sign in word)
 
 
 def check_chain(connection: sqlite3.Connection, head: str | None = None) -> list[str]:

@@ -40,7 +40,7 @@ class Measure:
         """Whether the limit is near enough to be drawn without pressing the curve flat."""
         if self.limit is None:
             return False
-        ends = [row[end] for row in self.rows for end in ("low", "high")]
+        ends = [float(row[end]) for row in self.rows for end in ("low", "high")]
         low, high = min(ends), max(ends)
         room = 4 * max(high - low, 0.05 * max(abs(low), abs(high)))
         return low - room <= self.limit <= high + room
@@ -87,10 +87,12 @@ class Watch:
 
     def _catch_up(self) -> None:
         """Learn from the ledger which reports are new."""
-        for entry in self.shop.archive.log(after=self._seen):
-            self._seen = entry.sequence
+        last = self.shop.archive.log(1)[-1].sequence
+        # The word leaves most rows to the database; some that hold it are of other actions.
+        for entry in self.shop.archive.log(after=self._seen, before=last + 1, words="report"):
             if entry.action == "report":
                 self._latest[str(entry.details["version"])] = str(entry.details["digest"])
+        self._seen = last
 
     def _point(self, version: str) -> dict[str, Any]:
         digest = self._latest[version]

@@ -133,7 +133,8 @@ class Worker:
         from perdure.models import chat_prompt, complete
 
         asked = job.payload
-        answers, routes = {}, {}
+        answers: dict[str, str] = {}
+        routes: dict[str, str] = {}
         for name in asked["versions"]:
             self.shop.progress(name, len(answers), len(asked["versions"]))
             with self.shop.answering(name, asked["prompt"]) as by:
@@ -164,12 +165,13 @@ class Worker:
 
     def _telling(self, job: Job) -> Callable[[str, int, int], None]:
         """Progress that is written down, not too often; where somebody asked to stop, it does."""
-        told = [0.0, ""]
+        last, at = 0.0, ""
 
         def tell(stage: str, done: int, total: int) -> None:
+            nonlocal last, at
             now = time.monotonic()
-            if stage != told[1] or now - float(told[0]) >= _TELL_S:
-                told[:] = [now, stage]
+            if stage != at or now - last >= _TELL_S:
+                last, at = now, stage
                 self.jobs.report(job.id, stage, done, total)
 
         return tell

@@ -10,7 +10,7 @@ from fastapi.responses import RedirectResponse, Response, StreamingResponse
 from perdure.content import canonical_json
 from perdure.errors import PerdureError
 from perdure.governance.explaining import HOW, explain
-from perdure.web.report import Chart
+from perdure.web.charts import Chart
 from perdure.web.server import asking
 from perdure.web.server.access import AUDIT, GOVERN, SEE
 from perdure.web.server.pages.entering import Password
