@@ -18,11 +18,14 @@ from perdure.cli import (
     decide,
     demo,
     integrations,
+    kpi,
     lineage,
     look,
     members,
     methods,
     models,
+    monitor,
+    notify,
     plan,
     policy,
     pool,
@@ -50,7 +53,7 @@ app = typer.Typer(
 vector_commands = (vectors, vector_recovery, vector_files)
 rules = (policy, members, canary)
 changes = (create, change, tune, plan, pool)
-looks = (look, ask, lineage, decide, *rules, trace, *vector_commands, concepts)
+looks = (look, ask, lineage, decide, *rules, trace, *vector_commands, concepts, monitor, kpi, notify)
 for group in (*changes, *looks, serve, records, integrations, methods, models, demo):
     group.add_to(app)
 

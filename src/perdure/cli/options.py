@@ -1,5 +1,7 @@
 """Options that many commands share, and the workspace they open."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -32,7 +34,32 @@ def opened(folder: Path, *, quiet: bool = False, device: str = "cpu") -> "Iterat
     with progress(quiet=quiet) as advance:
         shop = Workspace.open(folder, progress=advance, device=device)
         _tell_emergencies(shop)
+        before = _last_row(shop)
         yield shop
+        if before and _last_row(shop) > before:
+            _pass_on(shop.folder, before)
+
+
+def _last_row(shop: "Workspace") -> int:
+    """The number of the ledger's last row; 0 where nobody is to hear of anything, or it cannot be told."""
+    if not (shop.folder / "notify.toml").is_file():
+        return 0
+    with suppress(PerdureError):
+        return shop.archive.log(1)[-1].sequence
+    return 0
+
+
+def _pass_on(folder: Path, before: int) -> None:
+    """Start a process that sends what the command wrote; nobody waits for it, and it tries again by itself."""
+    words = ("notify", "send", "--after", str(before), "--workspace", str(folder.resolve()))
+    with suppress(OSError):
+        subprocess.Popen(
+            [sys.executable, "-m", "perdure", *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
 
 
 def _tell_emergencies(shop: "Workspace") -> None:

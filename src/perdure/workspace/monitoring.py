@@ -42,6 +42,7 @@ def asked_again(shop: "Workspace", version: Version) -> list[Finding]:
     then = known_outcomes(shop, version)
     now = general_outcomes(shop, version) if then is None else _ask(shop, version, Suite.built_in())
     oldest = general_outcomes(shop, base) if base.id != version.id else None
+    now = now.model_copy(update={"retention": dict(sorted(now.retention.items()))})  # as what is kept is ordered
     before = then or now
     languages = {
         AGAINST_THEN: build_language(before, now),
