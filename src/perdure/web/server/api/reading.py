@@ -10,7 +10,7 @@ from perdure.web.server import asking
 from perdure.web.server.access import GOVERN, SEE, SELF
 from perdure.web.server.api import shapes
 from perdure.web.server.judging import verdict_of
-from perdure.web.server.naming import VERSION, Alias, JobId, Ref
+from perdure.web.server.naming import LAST, VERSION, Alias, JobId, Ref
 from perdure.web.server.pages.requesting import visible_job
 from perdure.web.server.routing import NotFoundError, Routes, identity_of, services_of
 from perdure.web.server.seeing import Sight
@@ -36,7 +36,7 @@ def me(request: Request) -> shapes.Me:
 @routes.get("/versions", SEE)
 def versions(
     request: Request,
-    before: Annotated[int, Query(ge=0)] = 10**9,
+    before: Annotated[int, Query(ge=0, le=10**9)] = 10**9,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> list[shapes.VersionShown]:
     """Versions, the newest first."""
@@ -108,8 +108,8 @@ def history(request: Request, alias: Alias) -> list[shapes.Move]:
 def ledger(
     request: Request,
     words: Annotated[str, Query(max_length=200)] = "",
-    before: Annotated[int, Query(ge=1)] = 2**53,
-    after: Annotated[int, Query(ge=0)] = 0,
+    before: Annotated[int, Query(ge=1, le=LAST)] = LAST,
+    after: Annotated[int, Query(ge=0, le=LAST)] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> list[shapes.Entry]:
     """Rows of the ledger, oldest first: the newest so many of those asked for."""

@@ -9,7 +9,7 @@ from fastapi.responses import RedirectResponse, Response
 from perdure.errors import RefusedError
 from perdure.web.server import asking
 from perdure.web.server.access import ASK, BREAK, COMMENT, DECIDE, MEASURE, RELEASE
-from perdure.web.server.naming import ALIAS, Alias, JobId, Ref
+from perdure.web.server.naming import ALIAS, Alias, JobId, Ref, Row
 from perdure.web.server.pages.entering import Password
 from perdure.web.server.rendering import page
 from perdure.web.server.routing import Routes, confirm, identity_of, services_of
@@ -87,7 +87,7 @@ def break_glass(
 
 
 @routes.post("/emergencies/{sequence}/review", DECIDE)
-def review(request: Request, sequence: int, comment: Words) -> Response:
+def review(request: Request, sequence: Row, comment: Words) -> Response:
     """Note what was found about an emergency."""
     services_of(request).shop.review(sequence, identity_of(request).name, comment)
     return RedirectResponse("/", status_code=303)

@@ -13,6 +13,7 @@ from perdure.governance.explaining import HOW, explain
 from perdure.web.charts import Chart
 from perdure.web.server import asking
 from perdure.web.server.access import AUDIT, GOVERN, SEE
+from perdure.web.server.naming import LAST
 from perdure.web.server.pages.entering import Password
 from perdure.web.server.rendering import page
 from perdure.web.server.routing import Routes, confirm, identity_of, services_of
@@ -28,7 +29,7 @@ Who = Annotated[str, Form(max_length=256)]
 
 
 @routes.get("/ledger", SEE)
-def ledger(request: Request, q: Search = "", before: Annotated[int, Query(ge=1)] = 2**53) -> Response:
+def ledger(request: Request, q: Search = "", before: Annotated[int, Query(ge=1, le=LAST)] = LAST) -> Response:
     """The ledger, the newest rows first; those with some words."""
     services = services_of(request)
     rows = services.shop.archive.log(_PAGE, before=before, words=q)
