@@ -46,7 +46,7 @@ def send(
 ) -> None:
     """Send what happened since last time. Commands that change something start this by themselves.
 
-    Beside a server let it run: what people do in the browser is sent by it.
+    `perdure serve` sends what people do in the browser. Where programs write to the workspace, let this run.
 
     Example: perdure notify send --every 10s
     """
