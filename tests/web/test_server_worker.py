@@ -11,7 +11,7 @@ from browsing import Browser
 from perdure.errors import WorkspaceError
 from perdure.web.server.jobs import CHANGES, QUESTIONS
 from perdure.web.server.requesting import settings_of
-from perdure.web.server.worker import Worker
+from perdure.web.server.worker import Worker, work
 from perdure.workspace import Settings, Workspace
 from perdure.workspace.failpoints import VARIABLE, Point
 from shops import QUICK
@@ -172,3 +172,7 @@ def test_a_task_is_learnt(served, quick, monkeypatch):
     job = served.services.jobs.newest()[0]
     assert (job.state, job.error) == ("done", "")
     assert served.shop.version(job.result["version"]).manifest.recipe["task"]["name"] == "shout"
+
+
+def test_a_worker_ends_when_the_server_that_started_it_is_gone(served):
+    work(served.shop.folder, CHANGES, parent=os.getpid())  # which did not start this process

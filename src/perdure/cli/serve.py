@@ -86,7 +86,7 @@ def _tell_of_gateway(services: "Services") -> None:
 
 def work(
     lane: Annotated[str, typer.Option(help="changes (edits, tasks, measurements) or questions.")] = "changes",
-    attached: Annotated[bool, typer.Option("--attached", hidden=True)] = False,
+    parent: Annotated[int | None, typer.Option("--parent", hidden=True)] = None,
     workspace: Folder = Path(),
     device: Device = "cpu",
 ) -> None:
@@ -103,7 +103,7 @@ def work(
     if lane not in LANES:
         raise UnknownNameError("lane", lane, LANES)
     quieten()
-    run(workspace, lane, device=device, attached=attached)
+    run(workspace, lane, device=device, parent=parent)
 
 
 def invite(

@@ -192,15 +192,14 @@ class Worker:
             os.close(handle)
 
 
-def work(folder: Any, lane: str, *, device: str = "cpu", attached: bool = False) -> None:
+def work(folder: Any, lane: str, *, device: str = "cpu", parent: int | None = None) -> None:
     """Open a workspace and work in one lane of its queue until the process ends.
 
     Args:
         folder: The workspace.
         lane: Which lane.
         device: Where models run.
-        attached: End, between two jobs, when the process that started this one is gone.
+        parent: The process that started this one; when it is gone, end between two jobs.
     """
-    parent = os.getppid()
     shop = Workspace.open(folder, device=device)
-    Worker(shop, Store(shop.folder), lane).run(go_on=lambda: not attached or os.getppid() == parent)
+    Worker(shop, Store(shop.folder), lane).run(go_on=lambda: parent in (None, os.getppid()))
