@@ -31,6 +31,8 @@ def _line(name: str, runs: Sequence[Result]) -> str:
     ]
     cpu = mean(stage["cpu"] for run in runs for stage in run["stages"])
     shown = [f"{100 * value:.1f} ({100 * low:.1f} to {100 * high:.1f})" for value, low, high in figures]
+    if all(len(run["stages"]) == 1 for run in runs):  # all at once: nothing is new, and nothing can be forgotten
+        shown[1] = shown[2] = "–"
     return f"| {name} | {len(runs)} | {' | '.join(shown)} | {cpu:.0f} |"
 
 
