@@ -7,7 +7,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test lint bench install format clean
+.PHONY: demo test lint bench install format translations clean
 
 install: $(STAMP)
 
@@ -24,8 +24,8 @@ test: $(STAMP)
 	$(BIN)/python -m pytest --cov
 
 lint: $(STAMP)
-	$(BIN)/ruff check src tests bench
-	$(BIN)/ruff format --check src tests bench
+	$(BIN)/ruff check src tests bench tools
+	$(BIN)/ruff format --check src tests bench tools
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
@@ -35,8 +35,12 @@ bench: $(STAMP)
 	$(BIN)/python -m bench.published --facts 1 --prefixes 5
 
 format: $(STAMP)
-	$(BIN)/ruff check --fix src tests bench
-	$(BIN)/ruff format src tests bench
+	$(BIN)/ruff check --fix src tests bench tools
+	$(BIN)/ruff format src tests bench tools
+
+# New texts of the pages join the catalogues; translate them there and make this once more.
+translations: $(STAMP)
+	$(BIN)/python -m tools.translations
 
 clean:
 	rm -rf $(VENV) demo-shop .coverage .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

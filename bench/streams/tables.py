@@ -94,7 +94,7 @@ def picture(results: Iterable[Result], path: Path) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(7, 5))
-    found = list(results)
+    found, placed = list(results), []
     for name in dict.fromkeys(result["row"] for result in found):
         runs = [result for result in found if result["row"] == name and len(result["stages"]) > 1]
         if not runs:
@@ -103,7 +103,10 @@ def picture(results: Iterable[Result], path: Path) -> None:
         x = 100 * mean(forgetting(_scores(run, plain)) for run in runs)
         y = 100 * mean(new(_scores(run, plain)) for run in runs)
         axes.scatter(x, y, s=50 if name == "usual" else 25, color="#b8442c" if name == "usual" else "#44617b")
-        axes.annotate(name, (x, y), xytext=(4, 4), textcoords="offset points", fontsize=8)
+        crowded = any(abs(x - other) < 2.5 and abs(y - high) < 3 for other, high in placed)
+        placed.append((x, y))
+        where = {"rotation": -30, "va": "top"} if crowded else {"rotation": 30, "va": "bottom"}
+        axes.annotate(name, (x, y), xytext=(3, -3 if crowded else 3), textcoords="offset points", fontsize=8, **where)
     axes.set_xlabel("forgetting, points (left is better)")
     axes.set_ylabel("right answers to the task just learnt, %")
     axes.grid(alpha=0.3)

@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from shops import LAX
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+JAPANESE = ROOT / "README.ja.md"  # its examples are those of README.md, which are run
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 FACTS = (ROOT / "docs/tutorial.md").read_text().split("```jsonl\n")[1].split("```")[0]
 TASK = (ROOT / "docs/tasks.md").read_text().split("```ndjson\n")[1].split("```")[0]
@@ -109,9 +111,25 @@ def test_examples_of_tasks_are_read(page, tmp_path):
         assert len(read_task(tmp_path / "rows.jsonl", validation=0).train) == len(text.splitlines())
 
 
+def figures(page):
+    """Every number of the part of the README with figures, and every command and line of code of the page."""
+    text = re.sub(r"\]\([^)]*\)", "]", page.read_text())
+    table = text[text.index("| | n |") : text.rindex("## ")]
+    code = [
+        re.sub(r" *#.*", "", line)
+        for kind in ("sh", "python", "console")
+        for line in "".join(blocks(page, kind)).splitlines()
+    ]
+    return Counter(re.findall(r"[−+×]?\d+(?:,\d{3})*(?:\.\d+)?%?", table)), code
+
+
+def test_the_japanese_readme_has_the_same_figures_and_examples():
+    assert figures(JAPANESE) == figures(ROOT / "README.md")
+
+
 def test_links_lead_somewhere():
     missing = []
-    for page in PAGES:
+    for page in [*PAGES, JAPANESE]:
         for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
             if not (page.parent / target).exists():
                 missing.append(f"{page.name}: {target}")

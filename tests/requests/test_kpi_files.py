@@ -56,6 +56,4 @@ def test_other_files_are_refused(tmp_path):
 
 def test_one_entry_names_all_its_faults():
     with pytest.raises(SettingError, match=r"unit: .*better: .*version: .*value: "):
-        checked_kpi(
-            {"name": "a", "unit": "", "better": "up", "period_start": "2026-01-01", "period_end": "2026-01-02"}
-        )
+        checked_kpi({"name": "a", "unit": "", "better": "up", "period_start": "2026-01-01", "period_end": "2026-01-02"})

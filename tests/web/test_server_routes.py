@@ -14,7 +14,7 @@ from perdure.web.server.tokens import SCOPES
 # What somebody may do, said once more and apart from the code: path pattern to the people who may.
 ALL = set(PEOPLE)
 OPEN = {"GET /static/{name}", "GET /health", "GET /sign-in", "POST /sign-in", "GET /setup", "POST /setup"}
-OPEN |= {"GET /join", "POST /join"}
+OPEN |= {"GET /join", "POST /join", "POST /language"}
 OWN = {"GET /", "POST /sign-out", "GET /account", "GET /api/v1/me"}
 ONLY = {
     "GET /request": {"asker"}, "POST /request": {"asker"}, "POST /changes": {"asker"}, "POST /jobs": {"asker"},

@@ -183,9 +183,7 @@ def test_a_hostile_name_becomes_no_path(tiny_shop, file, tmp_path, name):
     hostile = tmp_path / "hostile.safetensors"
     shared = read_vector(file)
     about = shared.header.model_dump(exclude={"norm", "key", "signature"}) | {"name": name}
-    write_vector(
-        hostile, describe(shared.vector_D, **about).signed(read_key(tiny_shop.folder / "keys/signing.pem"))
-    )
+    write_vector(hostile, describe(shared.vector_D, **about).signed(read_key(tiny_shop.folder / "keys/signing.pem")))
     before = set(tmp_path.rglob("*"))
     found = sharing.import_vector(tiny_shop, hostile, **ACTOR)
     new = {path.relative_to(tiny_shop.folder).as_posix() for path in set(tmp_path.rglob("*")) - before}

@@ -24,8 +24,8 @@ from perdure.content import canonical_json, digest_bytes, tensor_bytes, write_at
 from perdure.errors import IntegrityError, ModelError, RefusedError, SettingError, UnsafeFileError
 from perdure.models.checkpoint import PICKLE_SUFFIXES
 from perdure.models.tensor_files import Blank, encoded_header
-from perdure.vectors.headers import Origin, VectorHeader
 from perdure.signing import fingerprint, is_signed, public_part, sign
+from perdure.vectors.headers import Origin, VectorHeader
 
 SUFFIX = ".vector.safetensors"
 LARGEST = 64 << 20

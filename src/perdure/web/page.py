@@ -83,6 +83,7 @@ def new_environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    made.globals["_"] = str  # pages that stand alone speak English; the server puts its catalogues here
     made.filters |= {
         "capital": capital,
         "clip": clip,

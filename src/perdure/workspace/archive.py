@@ -32,7 +32,6 @@ from perdure.workspace.records import (
     Verification,
 )
 from perdure.workspace.schema import SCHEMA
-from perdure.workspace.schema import SCHEMA
 
 _UNFINISHED = "unfinished"
 _VERIFIED = "verified"

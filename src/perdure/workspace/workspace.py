@@ -114,6 +114,7 @@ class Workspace(Running, Serving):
             RequestError: Bad rows, all of them listed.
             SettingError: A setting that does not exist or is out of range.
         """
+        self.require_text("editing facts")
         parent = self.version(on) if on else self.newest()
         rejected = self.rejected(parent)
         if rejected is not None:

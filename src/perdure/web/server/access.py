@@ -5,6 +5,8 @@ from typing import Literal
 
 from perdure.errors import PerdureError
 from perdure.web.server.tokens import METRICS, OPERATE, READ, REQUEST
+from perdure.web.server.told import told
+from perdure.web.server.words import _
 from perdure.workspace.schema import ROLES
 
 REQUESTER, APPROVER, OPERATOR, AUDITOR, ADMIN = ROLES
@@ -75,13 +77,13 @@ class Identity:
         if access.roles is None:
             return ""
         if self.way == "stranger":
-            return "sign in first"
+            return _("sign in first")
         if self.way == "token" and access.scope is None:
-            return "a program with a token cannot do this: a person must"
+            return _("a program with a token cannot do this: a person must")
         if self.way == "token" and access.scope not in self.scopes:
-            return f"the token is not for {access.scope!r}"
+            return _("the token is not for {scope}").format(scope=repr(access.scope))
         if access.roles and not access.roles & self.roles:
-            return f"that takes the role {' or '.join(sorted(access.roles))}"
+            return _("that takes the role {roles}").format(roles=_(" or ").join(map(told, sorted(access.roles))))
         return ""
 
 

@@ -24,10 +24,11 @@ from perdure.errors import (
 from perdure.web.server import api, pages
 from perdure.web.server.access import DeniedError
 from perdure.web.server.rendering import page
-from perdure.web.server.routing import API, GuardedRoute, NotFoundError, services_of
+from perdure.web.server.routing import API, GuardedRoute, NotFoundError, language_of, services_of
 from perdure.web.server.services import Services
 from perdure.web.server.shield import SAFE, App, Shield
-from perdure.web.server.words import _, choose, speaking
+from perdure.web.server.told import told
+from perdure.web.server.words import _, speaking
 
 _log = logging.getLogger("perdure.server")
 _STATUS: tuple[tuple[type[Exception], int], ...] = (
@@ -95,7 +96,7 @@ def _handled(
     """The handler of an error, which speaks the language of the request."""
 
     async def handle(request: Request, error: Exception) -> Response:
-        with speaking(choose("", request.headers.get("accept-language", ""))):
+        with speaking(language_of(request)):
             return await answer(request, error)
 
     return handle
@@ -125,7 +126,7 @@ async def _invalid(request: Request, error: RequestValidationError) -> Response:
     found = error.errors()
     if any(part["loc"][:1] == ("path",) for part in found):
         return _answer(request, 404, "NotFoundError", _("There is nothing at this address."), [])
-    problems = [f"{'.'.join(map(str, part['loc'][1:]))}: {part['msg']}" for part in found[:100]]
+    problems = [f"{'.'.join(map(str, part['loc'][1:]))}: {told(part['msg'])}" for part in found[:100]]
     return _answer(request, 422, "RequestError", _("The request is not well formed."), problems)
 
 

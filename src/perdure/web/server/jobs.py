@@ -8,6 +8,7 @@ from typing import Any
 
 from perdure.errors import RefusedError, UnknownNameError
 from perdure.web.server.store import Store
+from perdure.web.server.words import _
 
 QUEUED, RUNNING, DONE, FAILED, STOPPED = "queued", "running", "done", "failed", "stopped"
 CHANGES, QUESTIONS = "changes", "questions"
@@ -99,7 +100,8 @@ class Jobs:
             counts = "SELECT COUNT(*), COALESCE(SUM(requester = ?), 0) FROM jobs WHERE state IN ('queued', 'running')"
             waiting, own = connection.execute(counts, (requester,)).fetchone()
             if waiting >= _WAITING_LIMIT or own >= _WAITING_EACH:
-                raise RefusedError(f"{waiting} requests wait already, {own} of them yours; wait until some are done")
+                words = _("{waiting} requests wait already, {own} of them yours; wait until some are done")
+                raise RefusedError(words.format(waiting=waiting, own=own))
             place = connection.execute("SELECT COALESCE(MAX(place), 0) + 1 FROM jobs").fetchone()[0]
             text = json.dumps(dict(payload), ensure_ascii=True)
             row = (identifier, place, lane, kind, requester, title[:200], text, data, QUEUED, now, now)

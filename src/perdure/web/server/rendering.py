@@ -13,9 +13,15 @@ from perdure.web.page import new_environment
 from perdure.web.server import access, words
 from perdure.web.server.access import Identity
 from perdure.web.server.assets import address
-from perdure.web.server.routing import FIELD, Services
+from perdure.web.server.routing import FIELD, LANGUAGE
 from perdure.web.server.secrets import form_token, new_secret
+from perdure.web.server.services import Services
+from perdure.web.server.shield import SAFE
+from perdure.web.server.told import told
 from perdure.web.visible import visible
+
+_TOLD = ("message", "trouble", "task_trouble", "how")
+_YEAR_S = 365 * 24 * 3600
 
 
 def page(request: Request, template: str, *, status: int = 200, **context: Any) -> HTMLResponse:
@@ -36,11 +42,12 @@ def page(request: Request, template: str, *, status: int = 200, **context: Any) 
         .render(
             me=identity,
             here=request.url.path,
+            again=request.url.path if request.method in SAFE else "/",
             form_token=form_token(session),
             field=FIELD,
             language=words.language(),
             languages={tag: words.LANGUAGES[tag] for tag in words.available()},
-            **context,
+            **_spoken(context),
         )
     )
     answer = HTMLResponse(text, status_code=status)
@@ -49,9 +56,26 @@ def page(request: Request, template: str, *, status: int = 200, **context: Any) 
     return answer
 
 
+def _spoken(context: dict[str, Any]) -> dict[str, Any]:
+    """What a page shows, with what lower rooms said of a failure in the language of the request."""
+    found = {name: told(context[name]) for name in _TOLD if context.get(name)}
+    problems = context.get("problems")
+    return {**context, **found, **({"problems": [told(str(one)) for one in problems]} if problems else {})}
+
+
 def fill(template: str, **context: Any) -> Markup:
     """A part of a page, made from any template of the web room."""
     return Markup(_environment().get_template(template).render(**context))  # noqa: S704 - it escapes what it shows
+
+
+def set_language(answer: Response, services: Services, chosen: str) -> None:
+    """Have a browser remember a language; forget it where none was chosen."""
+    if chosen not in words.available():
+        answer.delete_cookie(LANGUAGE)
+        return
+    secure = services.settings.secure
+    # Lax: who comes by a link of another site shall read their language at once. It holds nothing secret.
+    answer.set_cookie(LANGUAGE, chosen, max_age=_YEAR_S, httponly=True, secure=secure, samesite="lax", path="/")
 
 
 def set_cookie(answer: Response, services: Services, secret: str, *, name: str = "") -> None:
@@ -75,7 +99,7 @@ def _environment() -> Environment:
         "asset": address,
         "access": access,
     }
-    made.filters |= {"moment": moment, "short": short}
+    made.filters |= {"hundredths": words.hundredths, "moment": moment, "short": short, "told": told}
     return made
 
 
@@ -85,7 +109,7 @@ def _said(text: str, **values: Any) -> Markup:
 
 
 def _counted(one: str, many: str, count: int, **values: Any) -> Markup:
-    return _filled(words.ngettext(one, many, count), {"count": f"{count:,}", **values})
+    return _filled(words.ngettext(one, many, count), {"count": words.whole(count), **values})
 
 
 def _filled(text: str, values: dict[str, Any]) -> Markup:
@@ -98,10 +122,8 @@ def _filled(text: str, values: dict[str, Any]) -> Markup:
 def moment(given: str | float) -> Markup:
     """A time (ISO 8601, or seconds since 1970) as people read it, in UTC."""
     when = datetime.fromisoformat(given) if isinstance(given, str) else datetime.fromtimestamp(given, UTC)
-    utc = when.astimezone(UTC)
-    return Markup('<time datetime="{}">{}</time>').format(
-        utc.isoformat(timespec="seconds"), f"{utc:%Y-%m-%d %H:%M} UTC"
-    )
+    utc = when.astimezone(UTC).isoformat(timespec="seconds")
+    return Markup('<time datetime="{}">{}</time>').format(utc, words.moment(when))
 
 
 def short(digest: str | None) -> str:

@@ -12,6 +12,7 @@ from perdure.settings import checked
 from perdure.web.server.jobs import Job
 from perdure.web.server.naming import VERSION
 from perdure.web.server.services import Services
+from perdure.web.server.told import told
 from perdure.web.server.words import _, ngettext
 from perdure.workspace import Settings, Version
 from perdure.workspace.runs import AUTO
@@ -42,8 +43,8 @@ def how_of(**given: str) -> How:
 
 def choices() -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """The editors and the restraints that can be chosen, with what they are."""
-    found = [(method.name, f"{method.name} – {method.summary}") for method in editors]
-    held = [(method.name, f"{method.name} – {method.summary}") for method in restraints if method.name != "none"]
+    found = [(method.name, f"{method.name} – {told(method.summary)}") for method in editors]
+    held = [(method.name, f"{method.name} – {told(method.summary)}") for method in restraints if method.name != "none"]
     usual = [("", _("the usual one")), (AUTO, _("auto – as strong as a measured curve says")), *held]
     return found, [*usual, ("none", _("none"))]
 

@@ -20,6 +20,7 @@ from perdure.web.server.words import _, choose, speaking
 
 API = "/api/"
 FIELD, HEADER = "form_token", "x-form-token"
+LANGUAGE = "perdure_language"
 _BEARER = re.compile(r"Bearer +([A-Za-z0-9_.~+/=-]{1,200})", re.IGNORECASE)
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -64,8 +65,7 @@ class GuardedRoute(APIRoute):
             services: Services = request.app.state.services
             identity = await run_in_threadpool(identify, services, request)
             request.state.identity = identity
-            header = request.headers.get("accept-language", "")
-            with speaking(choose(identity.language, header)):
+            with speaking(language_of(request)):
                 await check(services, identity, access, request)
                 return await answer(request)
 
@@ -107,6 +107,13 @@ class Routes:
         shown: dict[str, Any] = listed if self.tag else {"include_in_schema": False}
         for method, path, endpoint, options in self._declared:
             app.router.add_api_route(self.prefix + path, endpoint, methods=[method], **shown, **options)
+
+
+def language_of(request: Request) -> str:
+    """The language to answer in: the account's choice, else this browser's, else what the browser asks for."""
+    identity: Identity = getattr(request.state, "identity", Identity())
+    wished = identity.language or request.cookies.get(LANGUAGE, "")
+    return choose(wished, request.headers.get("accept-language", ""))
 
 
 def identify(services: Services, request: Request) -> Identity:

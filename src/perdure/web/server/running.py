@@ -18,6 +18,7 @@ from perdure.web.server.jobs import LANES
 from perdure.web.server.services import Services
 from perdure.web.server.settings import ServerSettings
 from perdure.web.server.shield import App
+from perdure.web.server.telling import telling
 
 _log = logging.getLogger("perdure.server")
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -99,7 +100,8 @@ def serve(
         log_level="warning",
         access_log=False,
     )
-    with working(services.shop.folder, device=device) if workers else nullcontext():
+    beside_it = working(services.shop.folder, device=device) if workers else nullcontext()
+    with telling(services.shop), beside_it:
         uvicorn.Server(config).run()
 
 

@@ -35,9 +35,7 @@ METHODS = (
     N_("Many facts in one batch, written into several MLPs only along directions that text uses little."),
     N_("Forgets the old answers by subtracting what they teach, then fine-tunes on the new ones: a dense delta."),
     N_("Adam on the answers of the facts, over all MLP matrices: a dense delta."),
-    N_(
-        "Adam on the answers over the first down-projection, no weight further than `radius` from where it was."
-    ),
+    N_("Adam on the answers over the first down-projection, no weight further than `radius` from where it was."),
     N_(
         "Learns old and new answers apart, then lets each neuron forget, learn or stay, by the angle of its two "
         "updates."
@@ -66,6 +64,7 @@ DECISIONS = (
     N_("{has} ({void}); {needs}"),
     N_("{has}; {needs}"),
     N_("{name}'s is void: {change}"),
+    N_("{said} and {change}"),
     N_("{name} rejected the version on {day}"),
     N_("the report changed (approved over {old}…, now {new}…)"),
     N_("the policy changed (approved under {old}…, now {new}…)"),
@@ -118,7 +117,7 @@ REQUESTS = (
     N_("is empty"),
     N_("is blank"),
     N_("equals the new target: there is nothing to change"),
-    N_("the same subject and prompt has the target {target}; keep one"),
+    N_("the same subject and prompt has the target {targets}; keep one"),
     N_("does not hold the subject {subject}; write it there, or {{}} where it belongs"),
     N_("holds the subject {subject} only in another case; write both alike"),
     N_("holds the subject {subject} only with other spacing; write both alike"),
@@ -185,5 +184,7 @@ POLICY = (
     N_("{count} different other people must approve"),
     N_("Nobody approves what they asked for, nor what stands on something that they asked for and nobody approved."),
 )
-STANDINGS = (N_("candidate"), N_("approved"), N_("rejected"))
+# A word in place of a name, where there is none to name.
+OPTIONAL = frozenset({"now", "expected"})
+STANDINGS = (N_("nothing"), N_("candidate"), N_("approved"), N_("rejected"))
 ALL = (*ROLES, *ACTIONS, *METHODS, *STAGES, *DECISIONS, *RELEASES, *REQUESTS, *FORMS, *POLICY, *STANDINGS)

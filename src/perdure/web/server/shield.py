@@ -7,6 +7,7 @@ from typing import Any
 
 from perdure.web.server.settings import ServerSettings
 from perdure.web.server.throttle import Pace
+from perdure.web.server.words import N_, _, choose, speaking
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -31,10 +32,11 @@ _HEADERS = {
     "cache-control": "no-store",
 }
 _WORDS = {
-    408: "the body took too long to arrive",
-    413: "the body is larger than this address takes",
-    421: "this server does not answer to that name; start it with --host-name to add one",
-    429: "too many requests from this address; wait a minute",
+    400: N_("the request is not well formed"),
+    408: N_("the body took too long to arrive"),
+    413: N_("the body is larger than this address takes"),
+    421: N_("this server does not answer to that name; start it with --host-name to add one"),
+    429: N_("too many requests from this address; wait a minute"),
 }
 _UNIQUE = (b"host", b"content-length", b"authorization", b"origin", b"content-type")
 
@@ -58,6 +60,10 @@ class Shield:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
             return
+        with speaking(choose("", _headers(scope).get("accept-language", ""))):
+            await self._answer(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         out = _Answer(send, self._always())
         status = self._refusal(scope)
         if status:
@@ -76,7 +82,7 @@ class Shield:
     def _refusal(self, scope: Scope) -> int:
         """The status with which a request is refused by its head alone; 0 where it is not."""
         headers = _headers(scope)
-        names = [name for name, _ in scope["headers"]]
+        names = [name for name, _value in scope["headers"]]
         if any(names.count(name) > 1 for name in _UNIQUE):
             return 400
         if headers.get("host", "").lower() not in self._settings.hosts:
@@ -139,7 +145,7 @@ class _Answer:
         if message["type"] == "http.response.start":
             self.started = True
             given = [(name, value) for name, value in message["headers"] if name.lower() != b"server"]
-            names = {name.lower() for name, _ in given}
+            names = {name.lower() for name, _value in given}
             own = [(name.encode(), value.encode()) for name, value in self._always.items()]
             # Only how long something may be kept is for a route to say.
             fixed = [(name, value) for name, value in own if name != b"cache-control" or name not in names]
@@ -151,7 +157,7 @@ class _Answer:
 
     async def refuse(self, status: int) -> None:
         self.started = True
-        words = _WORDS.get(status, "the request is not well formed")
+        words = _(_WORDS.get(status, _WORDS[400]))
         more = {"retry-after": "60"} if status == 429 else {}
         headers = {**self._always, "content-type": "text/plain; charset=utf-8", "connection": "close", **more}
         sent = [(name.encode(), value.encode()) for name, value in headers.items()]

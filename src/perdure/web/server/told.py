@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import cache
 from string import Formatter
 
-from perdure.web.server.sentences import ALL, NESTED
+from perdure.web.server.sentences import ALL, NESTED, OPTIONAL
 from perdure.web.server.words import DEFAULT, _, language
 
 _LONGEST, _HEAD, _DEEPEST = 4000, 120, 4
@@ -48,7 +48,7 @@ def _known(text: str, depth: int = 0) -> str | None:
 
 def _nested(found: Mapping[str, str], depth: int) -> dict[str, str] | None:
     """The values, those that are sentences themselves translated; None if one of these is not known."""
-    filled = dict(found)
+    filled = {name: _(value) if name in OPTIONAL and value in ALL else value for name, value in found.items()}
     for name in NESTED & filled.keys():
         said = _known(filled[name], depth + 1) if depth < _DEEPEST else None
         if said is None:
@@ -76,5 +76,10 @@ def fields(template: str, text: str) -> dict[str, str] | None:
 @cache
 def parts(template: str) -> tuple[tuple[str, str], ...]:
     """A template as its literal texts, each with the name of the field after it; the last one has none."""
-    pairs = [(literal, name or "") for literal, name, _format, _conversion in Formatter().parse(template)]
-    return (*pairs, ("", "")) if pairs[-1][1] else tuple(pairs)
+    found, literal = [], ""
+    for text, name, _format, _conversion in Formatter().parse(template):
+        literal += text
+        if name:
+            found.append((literal, name))
+            literal = ""
+    return (*found, (literal, ""))

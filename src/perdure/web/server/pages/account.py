@@ -9,7 +9,7 @@ from perdure.errors import PerdureError, RefusedError
 from perdure.web.server import tokens
 from perdure.web.server.access import ACCOUNT
 from perdure.web.server.pages.entering import Password
-from perdure.web.server.rendering import page, set_cookie
+from perdure.web.server.rendering import page, set_cookie, set_language
 from perdure.web.server.routing import Routes, confirm, identity_of, services_of
 from perdure.web.server.words import _
 
@@ -26,7 +26,9 @@ def account(request: Request) -> Response:
 def speak(request: Request, language: Annotated[str, Form(max_length=8)] = "") -> Response:
     """Choose the language of the pages."""
     services_of(request).accounts.speak(identity_of(request).name, language)
-    return RedirectResponse("/account", status_code=303)
+    answer = RedirectResponse("/account", status_code=303)
+    set_language(answer, services_of(request), language)
+    return answer
 
 
 @routes.post("/password", ACCOUNT)

@@ -10,7 +10,7 @@ from perdure.errors import PerdureError, RefusedError
 from perdure.web.server.access import ACCOUNT, ANYBODY
 from perdure.web.server.accounts import NAME_LIMIT, PASSWORD_LIMIT, checked_name
 from perdure.web.server.assets import asset
-from perdure.web.server.rendering import page, set_cookie
+from perdure.web.server.rendering import page, set_cookie, set_language
 from perdure.web.server.routing import NotFoundError, Routes, address_of, identity_of, services_of
 from perdure.web.server.services import Services
 from perdure.web.server.words import _
@@ -73,6 +73,19 @@ def leave(request: Request) -> Response:
     answer.delete_cookie(
         services.logins.cookie, path="/", secure=services.settings.secure, httponly=True, samesite="strict"
     )
+    return answer
+
+
+@routes.post("/language", ANYBODY)
+def speak(
+    request: Request, language: Annotated[str, Form(max_length=8)] = "", next: Annotated[str, Form()] = "/"
+) -> Response:
+    """Choose the language of the pages, for this browser and for the account that is signed in."""
+    services, me = services_of(request), identity_of(request)
+    if me.way == "login":
+        services.accounts.speak(me.name, language)
+    answer = RedirectResponse(_local(next), status_code=303)
+    set_language(answer, services, language)
     return answer
 
 

@@ -1,0 +1,1 @@
+"""What engineers run to keep the repository in order."""
