@@ -104,6 +104,14 @@ class Client:
         """What reports say of each version, with the limits of the policy."""
         return list(self._get("/monitor"))
 
+    def kpis(self, *, corrected: bool = False) -> list[Json]:
+        """Every KPI that was entered, oldest first; with `corrected` those as well that a later row corrects."""
+        return list(self._get("/kpis", corrected=str(corrected).lower()))
+
+    def compare_kpis(self, before: str, after: str) -> Json:
+        """KPIs under two versions, and beside them what reports say of both."""
+        return dict(self._get("/kpis/comparison", before=before, after=after))
+
     def ledger(self, words: str = "") -> Iterator[Json]:
         """Rows of the ledger, the newest first."""
         before = 2**53
@@ -125,6 +133,15 @@ class Client:
     def tune(self, name: str, rows: Sequence[Mapping[str, Any]], **how: str) -> Json:
         """Ask for a task to be learnt from examples; the request."""
         return dict(self._post("/changes/task", {"name": name, "rows": [dict(row) for row in rows], "how": how}))
+
+    def enter_kpis(self, rows: Sequence[Mapping[str, Any]]) -> list[Json]:
+        """Enter figures of KPIs: all of them, or none.
+
+        Args:
+            rows: `name`, `unit`, `better`, `version`, `period_start`, `period_end`, `value` of each; `n` and `corrects`
+                where there is something to say.
+        """
+        return list(self._post("/kpis", {"rows": [dict(row) for row in rows]}))
 
     def measure(self, ref: str) -> Json:
         """Ask for a version to be measured; the request."""

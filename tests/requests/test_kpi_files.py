@@ -3,7 +3,7 @@
 import pytest
 
 from perdure.errors import RequestError, SettingError
-from perdure.requests.kpis import checked_kpi, read_kpis
+from perdure.requests.kpis import checked_kpi, checked_kpis, read_kpis
 
 HEADER = "name,unit,better,version,period_start,period_end,value,n\n"
 
@@ -57,3 +57,13 @@ def test_other_files_are_refused(tmp_path):
 def test_one_entry_names_all_its_faults():
     with pytest.raises(SettingError, match=r"unit: .*better: .*version: .*value: "):
         checked_kpi({"name": "a", "unit": "", "better": "up", "period_start": "2026-01-01", "period_end": "2026-01-02"})
+
+
+def test_rows_in_memory_are_checked_alike():
+    row = {"name": "rework", "unit": "h", "better": "lower", "version": "v1", "value": "7.5"}
+    row |= {"period_start": "2026-03-01", "period_end": "2026-03-31"}
+    ((place, entry),) = checked_kpis([row])
+    assert (str(place), entry.value) == ("KPIs[0]", 7.5)
+    with pytest.raises(RequestError) as found:
+        checked_kpis([{**row, "n": 0}, row, {**row, "value": "inf", "odd": 1}])
+    assert [(one.place.number, one.field) for one in found.value.problems] == [(0, "n"), (2, "value"), (2, "odd")]

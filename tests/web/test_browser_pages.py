@@ -18,7 +18,7 @@ GRAVE = ("serious", "critical")
 CLOSED = ("/sign-in", "/join")
 PAGES = (
     "/", "/account", "/jobs", "/versions", "/versions/v0", "/versions/v1",
-    "/versions/diff?first=v0&second=v1", "/monitor", "/lineage", "/lineage?words=Lyon", "/ledger", "/policy",
+    "/versions/diff?first=v0&second=v1", "/monitor", "/kpis", "/lineage", "/lineage?words=Lyon", "/ledger", "/policy",
     "/members", "/request", "/nothing",
 )  # fmt: skip
 WIDTHS = (1200, 400)

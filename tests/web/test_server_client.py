@@ -31,7 +31,7 @@ def listening(served):
     while not server.started and thread.is_alive():
         pass
     real.join("all", "requester", "approver", "operator", "auditor")
-    secret, _ = real.services.tokens.make("all", "client", ["read", "request", "operate"], 1)
+    secret, _ = real.services.tokens.make("all", "client", ["read", "request", "operate", "kpis"], 1)
     yield real, f"http://127.0.0.1:{port}", secret
     server.should_exit = True
     thread.join(10)
@@ -50,6 +50,9 @@ def test_a_program_looks_asks_and_is_refused_what_people_decide(listening):
     assert client.history("production")[0]["kind"] == "promote"
     assert client.search("Lyon")[0]["shown"]["target_new"] == "Manila"
     assert client.monitor()[0]["name"] == "kept"
+    kpi = {"name": "rework", "unit": "h", "better": "lower", "value": 7, "version": "v1"}
+    client.enter_kpis([{**kpi, "period_start": "2026-03-01", "period_end": "2026-03-31"}])
+    assert [row["version"] for row in client.kpis()] == ["v1"] and client.compare_kpis("v0", "v1")["kpis"] == []
     rows = list(client.ledger())
     assert rows[-1]["sequence"] == 1 and len(rows) == rows[0]["sequence"]
     assert client.policy()["digest"] == served.shop.policy.digest

@@ -34,7 +34,8 @@ PROGRAMS = {
     "POST /versions/{ref}/promote": "operate", "POST /aliases": "operate",
     "POST /versions/{ref}/comment": "", "POST /versions/{ref}/approve": "", "POST /versions/{ref}/reject": "",
     "POST /versions/{ref}/break-glass": "", "POST /emergencies": "", "GET /members": "", "POST /members": "",
-    "GET /metrics": "metrics", "POST /account": "", "GET /account": "", "POST /sign-out": "", "GET /": "",
+    "GET /metrics": "metrics", "POST /kpis": "kpis",
+    "POST /account": "", "GET /account": "", "POST /sign-out": "", "GET /": "",
 }  # fmt: skip
 
 

@@ -13,7 +13,7 @@ import pytest
 from browsing import HOST, Browser
 from tools import translations
 
-from perdure import governance, registry, requests, workspace
+from perdure import governance, measuring, registry, requests, workspace
 from perdure.governance.budget import BudgetLimits
 from perdure.governance.explaining import HOW, explain
 from perdure.governance.policy import ConceptLimits, TaskLimits
@@ -30,8 +30,19 @@ JAPANESE = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff]")
 # Without a letter of its own a text joins others, as "{has}; {needs}" does.
 LETTER = re.compile(r"[A-Za-z]")
 # The same in both languages: names, letters, an example of a fact in the model's language.
-ALIKE = {"n", "to", "Canada", "The capital of Canada is", "kpi"}
-PAGES = ("/", "/request", "/jobs", "/versions", "/monitor", "/lineage?q=Lyon", "/ledger", "/policy", "/account")
+ALIKE = {"n", "to", "KPI", "KPIs", "Canada", "The capital of Canada is", "kpi"}
+PAGES = (
+    "/",
+    "/request",
+    "/jobs",
+    "/versions",
+    "/monitor",
+    "/kpis",
+    "/lineage?q=Lyon",
+    "/ledger",
+    "/policy",
+    "/account",
+)
 JA = {"accept-language": "ja,en;q=0.5"}
 in_each = pytest.mark.parametrize("language", OTHERS)
 
@@ -167,11 +178,11 @@ def said_in(*packages):
 
 
 def test_the_lower_rooms_still_say_what_is_listed():
-    said = said_in(workspace, requests, governance)
+    said = said_in(workspace, requests, governance, measuring)
     ends = {text.strip("\0 ;").strip() for text in said} | {text.strip() for text in said}
     # These are put together from several texts; the tests of pages and of the policy see them whole.
     composed = ("{has} (", "{has}; ", "{said} and ", "{name} asked for v", "and {count} more", "has the roles")
-    for listed in (*sentences.DECISIONS, *sentences.RELEASES, *sentences.REQUESTS):
+    for listed in (*sentences.DECISIONS, *sentences.RELEASES, *sentences.REQUESTS, *sentences.KPIS):
         if not listed.startswith(composed):
             bare = shape(listed).strip("\0 ;").strip()
             assert bare in ends or shape(listed) in ends, listed

@@ -104,6 +104,24 @@ def read_kpis(path: Path | str) -> list[tuple[Place, KpiEntry]]:
     return entries
 
 
+def checked_kpis(rows: Sequence[Mapping[str, Any]], name: str = "KPIs") -> list[tuple[Place, KpiEntry]]:
+    """The entries of rows in memory, with where each stands.
+
+    Args:
+        rows: The fields of each.
+        name: What the list is called in messages.
+
+    Raises:
+        RequestError: Rows are bad; `.problems` has every reason of every row.
+    """
+    entries, problems = list[tuple[Place, KpiEntry]](), list[Problem]()
+    for number, values in enumerate(rows):
+        problems += _checked(Row(Place(name, number, "index"), dict(values)), entries)
+    if problems:
+        raise refuse_kpis(problems)
+    return entries
+
+
 def refuse_kpis(problems: Sequence[Problem]) -> Exception:
     """The error for rows of KPIs that cannot be entered."""
     return refusal(problems, _ADVICE)

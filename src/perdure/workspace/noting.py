@@ -1,12 +1,12 @@
 """The part of a workspace that notes what is seen while versions serve: KPIs, and what asking again gave."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from perdure.errors import PerdureError
 from perdure.measuring.kpis import Figure, KpiComparison, compare_kpis
-from perdure.requests.kpis import KpiEntry, checked_kpi, read_kpis, refuse_kpis
+from perdure.requests.kpis import KpiEntry, checked_kpi, checked_kpis, read_kpis, refuse_kpis
 from perdure.requests.problems import Place, Problem
 from perdure.workspace.deciding import Deciding
 from perdure.workspace.observations import Kpi, Observation
@@ -36,6 +36,18 @@ class Noting(Deciding):
         """
         checked = entry if isinstance(entry, KpiEntry) else checked_kpi(entry)
         return self._enter([(Place("the KPI"), checked)], actor)[0]
+
+    def enter_kpis(self, rows: Sequence[Mapping[str, Any]], *, actor: str = "") -> list[Kpi]:
+        """Enter several figures: all of them, or none where one cannot be.
+
+        Args:
+            rows: The fields of each.
+            actor: Who enters them.
+
+        Raises:
+            RequestError: Every bad row, with the reason.
+        """
+        return self._enter(checked_kpis(rows), actor)
 
     def import_kpis(self, path: Path | str, *, actor: str = "") -> list[Kpi]:
         """Enter the KPIs of a CSV file: all of them, or none where a row is bad.

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from perdure.errors import PerdureError
-from perdure.web.server.tokens import METRICS, OPERATE, READ, REQUEST
+from perdure.web.server.tokens import KPIS, METRICS, OPERATE, READ, REQUEST
 from perdure.web.server.told import told
 from perdure.web.server.words import _
 from perdure.workspace.schema import ROLES
@@ -45,6 +45,8 @@ RELEASE = Access(frozenset({OPERATOR}), OPERATE)
 BREAK = Access(frozenset({OPERATOR}))
 AUDIT = Access(frozenset({AUDITOR, ADMIN}), READ)
 GOVERN = Access(frozenset({ADMIN}))
+ENTER = Access(MEMBER, KPIS)
+ENTER_FILE = Access(MEMBER, KPIS, upload=True)
 SCRAPE = Access(frozenset({AUDITOR, OPERATOR}), METRICS)
 
 
@@ -111,6 +113,8 @@ __all__ = [
     "COMMENT",
     "COMPARE",
     "DECIDE",
+    "ENTER",
+    "ENTER_FILE",
     "GOVERN",
     "MEASURE",
     "MEMBER",

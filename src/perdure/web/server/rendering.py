@@ -10,7 +10,7 @@ from jinja2 import Environment
 from markupsafe import Markup, escape
 
 from perdure.web.page import new_environment
-from perdure.web.server import access, words
+from perdure.web.server import access, kpis, words
 from perdure.web.server.access import Identity
 from perdure.web.server.assets import address
 from perdure.web.server.routing import FIELD, LANGUAGE
@@ -100,6 +100,7 @@ def _environment() -> Environment:
         "access": access,
     }
     made.filters |= {"hundredths": words.hundredths, "moment": moment, "short": short, "told": told}
+    made.filters |= {"entered": kpis.entered, "mean": kpis.mean, "signed": kpis.signed}
     return made
 
 

@@ -43,7 +43,12 @@ _FAULTS: dict[int | str, dict[str, Any]] = {
     422: {"model": Fault, "description": "The request is not well formed"},
     **{
         status: {"description": words, "content": {"text/plain": {"schema": {"type": "string"}}}}
-        for status, words in ((400, "The head is not well formed"), (413, "Too large"), (429, "Too many requests"))
+        for status, words in ((400, "The head is not well formed"), (413, "Too large"))
+    },
+    429: {
+        "model": Fault,
+        "description": "Too many requests, or wrong passwords",
+        "content": {"text/plain": {"schema": {"type": "string"}}},
     },
 }
 

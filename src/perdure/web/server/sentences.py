@@ -128,6 +128,22 @@ REQUESTS = (
     N_("is not UTF-8"),
     N_("is UTF-16; save it as UTF-8"),
 )
+KPIS = (
+    N_("must be printable words"),
+    N_("must be a finite number"),
+    N_("is before the period's first day, {day}"),
+    N_("corrects row {number}, which is no entry of {name}; see perdure kpi list"),
+    N_("corrects row {number}, which was corrected already; correct its correction"),
+    N_("{name} is in {unit} and better {better} since row {number}; write it so"),
+    N_("{name} of {version} has {period} already (row {number}); correct that row instead"),
+    N_("the header has the unknown column {name}. Known: {known}"),
+    N_("the header lacks {names}. Known columns: {known}"),
+    N_("holds no KPI"),
+    N_(
+        "Before and after, no experiment: what else changed between the periods is in these differences as well. "
+        "An interval needs two periods of each version and takes them as independent."
+    ),
+)
 # What pydantic says of a form whose fields do not fit.
 FORMS = (
     N_("Field required"),
@@ -136,6 +152,10 @@ FORMS = (
     N_("Input should be greater than or equal to {least}"),
     N_("Input should be less than or equal to {most}"),
     N_("Input should be a valid integer, unable to parse string as an integer"),
+    N_("Input should be a valid number, unable to parse string as a number"),
+    N_("Input should be a valid date or datetime, {why}"),
+    N_("Input should be 'higher' or 'lower'"),
+    N_("String should have at least {least} character"),
 )
 POLICY = (
     N_(
@@ -187,4 +207,4 @@ POLICY = (
 # A word in place of a name, where there is none to name.
 OPTIONAL = frozenset({"now", "expected"})
 STANDINGS = (N_("nothing"), N_("candidate"), N_("approved"), N_("rejected"))
-ALL = (*ROLES, *ACTIONS, *METHODS, *STAGES, *DECISIONS, *RELEASES, *REQUESTS, *FORMS, *POLICY, *STANDINGS)
+ALL = (*ROLES, *ACTIONS, *METHODS, *STAGES, *DECISIONS, *RELEASES, *REQUESTS, *KPIS, *FORMS, *POLICY, *STANDINGS)

@@ -11,11 +11,13 @@ from perdure.web.server.settings import ServerSettings
 from perdure.web.server.store import Store
 from perdure.web.server.words import N_, _
 
-READ, REQUEST, OPERATE, GENERATE, METRICS = "read", "request", "operate", "generate", "metrics"
+READ, REQUEST, OPERATE, KPIS = "read", "request", "operate", "kpis"
+GENERATE, METRICS = "generate", "metrics"
 SCOPES = {
     READ: N_("look at versions, reports, requests, the policy and the ledger"),
     REQUEST: N_("ask for changes and ask versions questions"),
     OPERATE: N_("promote approved versions and roll back"),
+    KPIS: N_("enter KPIs"),
     GENERATE: N_("have versions answer at the gateway"),
     METRICS: N_("read the metrics, as Prometheus does"),
 }

@@ -15,6 +15,7 @@ from perdure.requests.formats import FORMATS
 from perdure.requests.task_files import TASK_FORMATS
 from perdure.web.server.words import _
 from perdure.workspace import Version, Workspace
+from perdure.workspace.observations import Kpi
 
 _ODD = re.compile(r"[^\w.-]+")
 TEST_SHARE = 0.2
@@ -98,6 +99,16 @@ def uploaded_task(shop: Workspace, name: str, data: bytes, called: str = "") -> 
     """
     with _laid_down(shop, name, data, TASK_FORMATS) as path:
         return read_task(path, name=called or path.stem, test=TEST_SHARE, images=False)
+
+
+def enter_kpis(shop: Workspace, name: str, data: bytes, *, actor: str) -> list[Kpi]:
+    """The KPIs of a CSV file that somebody sent, entered: all of them, or none where a row is bad.
+
+    Raises:
+        RequestError: Every bad row, with the reason.
+    """
+    with _laid_down(shop, name, data, {".csv": "CSV"}) as path:
+        return shop.import_kpis(path, actor=actor)
 
 
 def safe_name(name: str) -> str:

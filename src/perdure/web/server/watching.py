@@ -9,7 +9,7 @@ from typing import Any
 from perdure.governance import Policy
 from perdure.web.charts import ACCENT, INK, WORSE, Spec, look
 from perdure.web.server.words import _
-from perdure.workspace import Workspace
+from perdure.workspace import Version, Workspace
 
 POINTS = "monitor"
 _NEWEST = 200
@@ -84,6 +84,12 @@ class Watch:
         ]
         made = [Measure(*head, tuple(_rows(points, head[0]))) for head in found]
         return [measure for measure in made if measure.rows]
+
+    def figures(self, version: Version) -> Mapping[str, Sequence[float]]:
+        """What the newest report says of a version: value, low, high by the curves' names; else nothing."""
+        with self._lock:
+            self._catch_up()
+            return dict(self._point(version.id)) if version.id in self._latest else {}
 
     def _catch_up(self) -> None:
         """Learn from the ledger which reports are new."""

@@ -6,13 +6,15 @@ from fastapi import Request
 
 from perdure.requests import check_facts
 from perdure.web.server import asking, requesting, uploads
-from perdure.web.server.access import ASK, AUDIT, CHANGE, COMMENT, COMPARE, DECIDE, MEASURE, RELEASE, UPLOAD
+from perdure.web.server.access import ASK, AUDIT, CHANGE, COMMENT, COMPARE, DECIDE, ENTER_FILE, MEASURE, RELEASE, UPLOAD
 from perdure.web.server.api import shapes
+from perdure.web.server.api.reading import kpis_shown
 from perdure.web.server.api.shapes import JobShown
 from perdure.web.server.jobs import Job
 from perdure.web.server.naming import Alias, JobId, Ref
 from perdure.web.server.pages import requesting as pages
 from perdure.web.server.routing import Routes, confirm, identity_of, services_of
+from perdure.web.server.seeing import Sight
 
 routes = Routes("/api/v1", "act")
 _TASK_FILE = "task.jsonl"
@@ -39,6 +41,14 @@ def tune(request: Request, given: shapes.TaskGiven) -> JobShown:
 def stop(request: Request, job: JobId) -> None:
     """Stop a request of one's own."""
     pages.stop(request, job)
+
+
+@routes.post("/kpis", ENTER_FILE, status_code=201)
+def enter_kpis(request: Request, given: shapes.KpisGiven) -> list[shapes.KpiShown]:
+    """Enter figures of KPIs: all of them, or none, with everything named that is wrong."""
+    shop = services_of(request).shop
+    rows = [row.model_dump(exclude_none=True) for row in given.rows]
+    return kpis_shown(Sight(shop), shop.enter_kpis(rows, actor=identity_of(request).name))
 
 
 @routes.post("/versions/{ref}/measure", MEASURE, status_code=202)

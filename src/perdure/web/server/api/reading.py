@@ -1,11 +1,14 @@
 """The API: what there is to see."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import Query, Request
 from fastapi.responses import JSONResponse, Response
 
+from perdure.governance.curves import figures_of
 from perdure.governance.explaining import explain
+from perdure.measuring.kpis import NO_EXPERIMENT
 from perdure.web.server import asking
 from perdure.web.server.access import GOVERN, SEE, SELF
 from perdure.web.server.api import shapes
@@ -15,6 +18,7 @@ from perdure.web.server.pages.requesting import visible_job
 from perdure.web.server.routing import NotFoundError, Routes, identity_of, services_of
 from perdure.web.server.seeing import Sight
 from perdure.workspace import Version
+from perdure.workspace.observations import Kpi
 
 routes = Routes("/api/v1", "look")
 Named = Annotated[str, Query(pattern=VERSION)]
@@ -152,6 +156,28 @@ def monitor(request: Request) -> list[shapes.MeasureShown]:
     return [shapes.MeasureShown.model_validate(one) for one in services.watch.measures(services.shop.policy)]
 
 
+@routes.get("/kpis", SEE)
+def kpis(request: Request, corrected: bool = False) -> list[shapes.KpiShown]:
+    """Every KPI that was entered, oldest first; with `corrected` those as well that a later row corrects."""
+    shop = services_of(request).shop
+    return kpis_shown(Sight(shop), shop.kpis(corrected=corrected))
+
+
+@routes.get("/kpis/comparison", SEE)
+def compared_kpis(request: Request, before: Named, after: Named) -> shapes.KpisCompared:
+    """KPIs under two versions, and beside them what reports say of both."""
+    shop = services_of(request).shop
+    pair = shop.version(before), shop.version(after)
+    model = [figures_of(shop.archive.report(version) or {}) for version in pair]
+    return shapes.KpisCompared(
+        before=pair[0].name,
+        after=pair[1].name,
+        kpis=shop.compare_kpis(*pair),
+        model=[{name: vars(figure) for name, figure in side.items()} for side in model],
+        note=NO_EXPERIMENT,
+    )
+
+
 @routes.get("/jobs", SEE)
 def jobs(request: Request, limit: Annotated[int, Query(ge=1, le=500)] = 100) -> list[shapes.JobShown]:
     """The newest requests for changes."""
@@ -168,6 +194,11 @@ def job(request: Request, job: JobId) -> shapes.JobShown:
 def members(request: Request) -> dict[str, list[str]]:
     """Who has which roles."""
     return {name: sorted(roles) for name, roles in services_of(request).shop.members().items()}
+
+
+def kpis_shown(sight: Sight, rows: Sequence[Kpi]) -> list[shapes.KpiShown]:
+    """Figures as the API gives them, with the names of their versions."""
+    return [shapes.KpiShown.model_validate({**vars(row), "version": sight.name(row.version)}) for row in rows]
 
 
 def _shown(sight: Sight, version: Version) -> shapes.VersionShown:

@@ -5,6 +5,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from perdure.measuring.kpis import KpiComparison
+from perdure.requests.kpis import KpiEntry
 from perdure.web.server.asking import ASKED_LIMIT, PROMPT_LIMIT, TOKENS_LIMIT
 from perdure.web.server.naming import ALIAS, VERSION
 from perdure.web.server.requesting import How
@@ -136,6 +138,34 @@ class MeasureShown(_Shown):
     rows: list[Mapping[str, Any]]
 
 
+class KpiShown(_Shown):
+    """One figure of one KPI."""
+
+    sequence: int = Field(description="The row of the ledger, by which a correction names it")
+    name: str
+    unit: str
+    better: str = Field(description="higher or lower")
+    version: str = Field(description="Such as v3")
+    period_start: str
+    period_end: str = Field(description="The last day, which belongs to the period")
+    value: float
+    n: int | None
+    corrects: int | None
+    actor: str
+    time: str
+    in_force: bool = Field(description="Whether no later row corrects it")
+
+
+class KpisCompared(_Shown):
+    """KPIs under two versions; no experiment."""
+
+    before: str
+    after: str
+    kpis: list[KpiComparison]
+    model: list[dict[str, dict[str, float]]] = Field(description="Of each version value, low, high by measure")
+    note: str
+
+
 class FactsGiven(_Given):
     """Facts to teach."""
 
@@ -149,6 +179,12 @@ class TaskGiven(_Given):
     name: str = Field(min_length=1, max_length=200)
     rows: list[dict[str, Any]] = Field(min_length=1, max_length=200_000, description="In any shape of a task's file")
     how: How = How()
+
+
+class KpisGiven(_Given):
+    """Figures to enter: all of them, or none where one cannot be."""
+
+    rows: list[KpiEntry] = Field(min_length=1, max_length=10_000)
 
 
 class Words(_Given):

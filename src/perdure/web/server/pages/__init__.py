@@ -1,6 +1,16 @@
 """The pages, one file for each kind of work."""
 
-from perdure.web.server.pages import account, deciding, entering, governing, measuring, overview, requesting, versions
+from perdure.web.server.pages import (
+    account,
+    deciding,
+    entering,
+    governing,
+    kpis,
+    measuring,
+    overview,
+    requesting,
+    versions,
+)
 
 ALL = (
     entering.routes,
@@ -11,4 +21,5 @@ ALL = (
     requesting.routes,
     governing.routes,
     measuring.routes,
+    kpis.routes,
 )
