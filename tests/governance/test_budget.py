@@ -165,7 +165,7 @@ def test_every_limit_is_said_in_plain_words():
     text = text.replace("[skills] ", "[skills]\nbiased = 2\nshift = 0.6\nrequired = true\n#")
     said = "\n".join(sentence for _, part in explain(parse_policy(text)) for sentence in part)
     for words in ("90%", "50%", "15 points", "2 points", "instructions has a limit of its own: at most 3 points",
-                  "Perplexity on held-out text rises by at most 2.0%", "2 times what it was", "50% of its matrix",
+                  "Perplexity on held-out text rises by at most 2.0%", "10 times what it was", "50% of its matrix",
                   "Skills must be compared", "100 versions", "1,000 facts", "7 tasks", "25%", "4 times", "1e+18",
                   "Before a version stands behind production, one other person must approve.",
                   "Before a version stands behind staging, nobody needs to approve."):  # fmt: skip

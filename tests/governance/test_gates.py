@@ -64,7 +64,7 @@ def test_a_good_candidate_passes():
         ({"learnt": 17}, "facts learnt"),
         ({"kept": 1800}, "everything kept"),
         ({"ratio": 1.05}, "language"),
-        ({"condition": 25.0}, "condition number"),
+        ({"condition": 125.0}, "condition number"),
         ({"norm": 0.8}, "size of the change"),
         ({"against_base": Difference(value=-0.1, low=-0.12, high=-0.08, n=2000)}, "everything kept (against the base)"),
     ],
