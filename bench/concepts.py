@@ -21,7 +21,7 @@ import torch
 
 from bench.encoders.methods import METHODS, rows_named
 from bench.encoders.running import Bench, run_row
-from bench.encoders.sets import drawn, open_encoder, read_sets
+from bench.encoders.sets import drawn, open_encoder, read_sets, validated
 from bench.encoders.tables import accuracy_of, delta_of, picture, table
 from bench.machine import describe_machine
 from perdure.measuring.concept_answers import ConceptSettings
@@ -37,7 +37,13 @@ def _bench(given: argparse.Namespace, named: str) -> Bench:
     side = "image" if "image" in encoder.sides else "text"
     probes = [drawn(probe, given.probe_train, given.test, 0) for probe in read_sets(given.data, side)]
     rate = given.learning_rate or (1e-4 if side == "image" else 5e-5)
-    settings = {"epochs": given.epochs, "batch_size": given.batch_size, "learning_rate": rate}
+    settings = {
+        "epochs": given.epochs,
+        "batch_size": given.batch_size,
+        "learning_rate": rate,
+        "schedule": "cosine",
+        "warmup": given.warmup,
+    }
     probing = ConceptSettings(drift_items=0)
     return Bench(encoder, name, probes, settings, given.train, given.work, probing)
 
@@ -57,6 +63,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=float, default=3)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--learning-rate", type=float, help="of the encoder; 1e-4 for images, 5e-5 for texts")
+    parser.add_argument("--warmup", type=int, default=50, help="steps until the learning rate is reached")
+    parser.add_argument("--validate", action="store_true", help="ask a fifth of the training items, not the test's")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--table", action="store_true", help="print the table of what is finished and end")
     parser.add_argument("--picture", type=Path, help="draw what is finished into this file and end")
@@ -79,6 +87,7 @@ def main() -> None:
 def _run(bench: Bench, given: argparse.Namespace) -> None:
     wanted = given.targets.split(",") if given.targets else [probe.name for probe in bench.probes]
     targets = [probe for probe in read_sets(given.data, bench.probes[0].side) if probe.name in wanted]
+    targets = [validated(probe) for probe in targets] if given.validate else targets
     tested = [drawn(probe, len(probe.train), given.test, 0) for probe in targets]
     for seed in map(int, given.seeds.split(",")):
         for target in tested:

@@ -24,24 +24,28 @@ def in_order(results: Iterable[Result]) -> list[Result]:
 
 
 def table(results: Sequence[Result]) -> str:
-    """All tables; shares in percent, differences in points, 95 % intervals over items, seeds averaged."""
+    """All tables; shares in percent, differences in points, 95 % intervals over items, seeds averaged.
+
+    CPU seconds before the first step (a probe for the head, features of the reference) and of a step, against naive's.
+    """
     parts = []
     for encoder, target in dict.fromkeys((each["encoder"], each["target"]) for each in in_order(results)):
         runs = [each for each in in_order(results) if (each["encoder"], each["target"]) == (encoder, target)]
         others = ", ".join(name for name in runs[0]["sets"] if name != target)
         lines = [
             f"### {encoder}, tuned on {target}, probed on {others}\n",
-            "| row | seeds | accuracy | ± seeds | Δ_LP of the others | ± seeds | of naive's | CPU-s |",
-            "|---|---|---|---|---|---|---|---|",
+            "| row | seeds | accuracy | ± seeds | Δ_LP of the others | ± seeds | of naive's | before, CPU-s | step |",
+            "|---|---|---|---|---|---|---|---|---|",
         ]
         naive = [each for each in runs if each["row"] == "naive"]
         loss = delta_of(naive)[0] if naive else None
-        lines += [_line(name, [each for each in runs if each["row"] == name], loss) for name in _names(runs)]
+        step = mean(each["cpu"]["training"] for each in naive) if naive else None
+        lines += [_line(name, [each for each in runs if each["row"] == name], loss, step) for name in _names(runs)]
         parts.append("\n".join(lines))
     return "\n\n".join(parts)
 
 
-def _line(name: str, runs: Sequence[Result], naive: float | None) -> str:
+def _line(name: str, runs: Sequence[Result], naive: float | None, step: float | None) -> str:
     accuracy, delta = accuracy_of(runs), delta_of(runs)
     part = f"{delta[0] / naive:.0%}" if naive is not None and naive < 0 else "–"
     cells = [
@@ -52,7 +56,8 @@ def _line(name: str, runs: Sequence[Result], naive: float | None) -> str:
         _told(delta, sign=True),
         _spread([delta_of([run])[0] for run in runs]),
         part,
-        f"{mean(run['cpu']['preparing'] + run['cpu']['training'] for run in runs):.0f}",
+        f"{mean(run['cpu']['preparing'] for run in runs):.0f}",
+        f"×{mean(run['cpu']['training'] for run in runs) / step:.2f}" if step else "–",
     ]
     return f"| {' | '.join(cells)} |"
 
