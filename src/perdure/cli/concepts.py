@@ -7,18 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from perdure.cli.console import note, percent, points, progress, say, say_json, table
+from perdure.cli import concept_sets
+from perdure.cli.console import note, percent, progress, say, say_json, table
 from perdure.cli.options import Actor, AsJson, Device, Folder, opened
+from perdure.cli.recognising import say_watched, short
 
 if TYPE_CHECKING:
     from perdure.measuring.discovery import Discovered
-    from perdure.measuring.watched import Discovery, Marks, WatchedMeasures
+    from perdure.measuring.watched import Discovery, Marks
     from perdure.models.encoders import Encoder
     from perdure.requests.concepts import Unlabelled
     from perdure.workspace import Workspace
-
-_SHOWN = 30
-_WIDE = 44
 
 Source = Annotated[
     str,
@@ -36,7 +35,8 @@ group = typer.Typer(
 
 
 def add_to(app: typer.Typer) -> None:
-    """Add the commands of this file."""
+    """Add the commands of this file, and those of labelled sets."""
+    concept_sets.add_to(group)
     app.add_typer(group, name="concepts", rich_help_panel="Look")
 
 
@@ -140,80 +140,6 @@ def protect(
     say(f"{concept.id}, {concept.name}, {said}.")
 
 
-@group.command("add")
-def add(
-    data: Annotated[
-        str, typer.Argument(help="A labelled set: a folder of images, NPZ, JSONL, CSV, or a hub data set.")
-    ],
-    test: Annotated[str, typer.Option(help="Where its test part is, when that is a place of its own.")] = "",
-    name: Annotated[str | None, typer.Option(help="What reports call it.", show_default="the file's name")] = None,
-    share: Annotated[float, typer.Option(help="Share of each class that becomes test, where there is no part.")] = 0.2,
-    workspace: Folder = Path(),
-    actor: Actor = "",
-    json: AsJson = False,
-) -> None:
-    """Have every report probe a labelled set: what an update unlearns of it is seen, and gated.
-
-    The data stays where it is; it is read again for each report.
-
-    Examples:
-
-        perdure concepts add signs.npz
-
-        perdure concepts add train.csv --test test.csv --name intents
-    """
-    from perdure.requests.concepts import read_probe
-    from perdure.workspace.opened import current_user
-    from perdure.workspace.probe_sets import add_set, entry_of
-
-    with opened(workspace, quiet=json) as shop:
-        probe = read_probe(data, test=test or None, name=name, test_share=share, progress=shop.progress)
-        added = add_set(shop, entry_of(probe, data, test, test_share=share), actor=actor or current_user())
-    for line in () if json else probe.notes:
-        note(line, style="dim")
-    if json:
-        say_json({"set": probe.name, "digest": probe.digest, "added": added})
-        return
-    size = (
-        f"{len(probe.classes)} classes, {len(probe.train)} {probe.side}s to learn from, {len(probe.test)} to be asked"
-    )
-    say(f"{probe.name}: {size}. {'Every report probes it from now on.' if added else 'It was there already.'}")
-
-
-@group.command("sets")
-def list_sets(workspace: Folder = Path(), json: AsJson = False) -> None:
-    """List the labelled sets that every report probes.
-
-    Example: perdure concepts sets
-    """
-    from perdure.workspace.probe_sets import probe_sets
-
-    with opened(workspace, quiet=True) as shop:
-        found = probe_sets(shop)
-    if json:
-        say_json([each.model_dump(mode="json") for each in found])
-        return
-    table("Labelled sets", ["set", "of", "where"], [[each.name, f"{each.side}s", each.path] for each in found])
-
-
-@group.command("drop")
-def drop(
-    name: Annotated[str, typer.Argument(help="The set's name, as `perdure concepts sets` shows it.")],
-    workspace: Folder = Path(),
-    actor: Actor = "",
-) -> None:
-    """Have a labelled set probed no longer; takes who may change the policy.
-
-    Example: perdure concepts drop signs
-    """
-    from perdure.workspace.opened import current_user
-    from perdure.workspace.probe_sets import drop_set
-
-    with opened(workspace, quiet=True) as shop:
-        drop_set(shop, name, actor=actor or current_user())
-    say(f"{name} is probed no longer.")
-
-
 @group.command("check")
 def check(
     after: Annotated[str, typer.Argument(metavar="AFTER", help="The updated encoder: a folder or hub id.")],
@@ -249,30 +175,6 @@ def check(
         say_json(measures.model_dump(mode="json"))
         return
     say_watched(measures)
-
-
-def say_watched(found: "WatchedMeasures") -> None:
-    """Print the part of a report on watched concepts."""
-    ranked = sorted(found.concepts, key=lambda each: (not each.protected, each.linear.difference.value))
-    rows = [
-        [
-            each.concept.id,
-            f"{'* ' if each.protected else ''}{_short(each.concept.name)}",
-            percent(each.concept.share),
-            percent(each.linear.before.value),
-            percent(each.linear.after.value),
-            f"{points(each.linear.difference.value)} ({points(each.linear.difference.low)} to "
-            f"{points(each.linear.difference.high)})",
-            f"{each.drift.value:.3f}",
-        ]
-        for each in ranked[:_SHOWN]
-    ]
-    table("Watched concepts", ["id", "concept", "traffic", "before", "after", "points", "drift"], rows)
-    moved = found.traffic
-    say(
-        f"Over the traffic: {points(moved.value)} points ({points(moved.low)} to {points(moved.high)}, n = {moved.n}). "
-        f"Clearly worse: {len(found.worse)} of {len(found.concepts)} concepts. * protected."
-    )
 
 
 def _found(
@@ -370,7 +272,7 @@ def _tell(card: "Discovery", marks: "Marks", *, json: bool) -> None:
     rows = [
         [
             given.id,
-            _short(given.name),
+            short(given.name),
             percent(given.share),
             str(given.items),
             f"{marks.weights[given.id]:g} times" if given.id in marks.weights else "",
@@ -384,7 +286,3 @@ def _tell(card: "Discovery", marks: "Marks", *, json: bool) -> None:
         f"{len(rows)} concepts; two halves of the data agree on {card.clusters} clusters by {chosen.stability:.2f} "
         f"(1 is all). In none of them: {percent(card.unknown)} of the traffic{whose}."
     )
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= _WIDE else f"{name[: _WIDE - 1]}…"

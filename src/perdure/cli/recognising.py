@@ -7,7 +7,11 @@ from perdure.cli.console import percent, points, say, table
 if TYPE_CHECKING:
     from perdure.measuring.concepts import ConceptMeasures
     from perdure.measuring.shares import Difference
+    from perdure.measuring.watched import WatchedMeasures
     from perdure.web.concepts import SetRow
+
+_SHOWN = 30
+_WIDE = 44
 
 
 def say_concepts(concepts: "ConceptMeasures") -> None:
@@ -34,3 +38,32 @@ def _row(row: "SetRow") -> list[str]:
 
 def _moved(difference: "Difference") -> str:
     return f"{points(difference.value)} ({points(difference.low)} to {points(difference.high)})"
+
+
+def say_watched(found: "WatchedMeasures") -> None:
+    """Print the part of a report on watched concepts."""
+    ranked = sorted(found.concepts, key=lambda each: (not each.protected, each.linear.difference.value))
+    rows = [
+        [
+            each.concept.id,
+            f"{'* ' if each.protected else ''}{short(each.concept.name)}",
+            percent(each.concept.share),
+            percent(each.linear.before.value),
+            percent(each.linear.after.value),
+            f"{points(each.linear.difference.value)} ({points(each.linear.difference.low)} to "
+            f"{points(each.linear.difference.high)})",
+            f"{each.drift.value:.3f}",
+        ]
+        for each in ranked[:_SHOWN]
+    ]
+    table("Watched concepts", ["id", "concept", "traffic", "before", "after", "points", "drift"], rows)
+    moved = found.traffic
+    say(
+        f"Over the traffic: {points(moved.value)} points ({points(moved.low)} to {points(moved.high)}, n = {moved.n}). "
+        f"Clearly worse: {len(found.worse)} of {len(found.concepts)} concepts. * protected."
+    )
+
+
+def short(name: str) -> str:
+    """A concept's name as a table has room for it."""
+    return name if len(name) <= _WIDE else f"{name[: _WIDE - 1]}…"
