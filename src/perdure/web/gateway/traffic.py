@@ -3,21 +3,15 @@
 The rows lie in `traffic.sqlite`, beside the workspace's own database and apart from it: nothing in them is a decision.
 """
 
-import os
-import sqlite3
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from perdure.errors import WorkspaceError
 from perdure.web.gateway.problems import AnswerError
+from perdure.web.side_database import SideDatabase
 
 FILE_NAME = "traffic.sqlite"
-SCHEMA = 1
-_BUSY_S = 10.0
 Kind = Literal["answered", "refused", "failed", "gone"]
 ANSWERED: Literal["answered"] = "answered"
 REFUSED: Literal["refused"] = "refused"
@@ -108,13 +102,12 @@ class Traffic:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE_NAME
-        self._local = threading.local()
-        self._opened: list[sqlite3.Connection] = []
-        self._lay_out()
+        # NORMAL: what a power cut takes away of the last moments is counts, and no request waits for the disk.
+        self._rows = SideDatabase(self.path, (_TABLES + _RULES,), synchronous="NORMAL")
 
     def add(self, outcomes: Sequence[Outcome]) -> None:
         """Keep what became of requests."""
-        with self._transaction() as connection:
+        with self._rows.transaction() as connection:
             for found in outcomes:
                 values = (found.id, found.time, found.alias, found.version, found.canary, found.kind)
                 times = (found.seconds, found.first_seconds, found.asked_tokens, found.tokens)
@@ -129,7 +122,7 @@ class Traffic:
         Raises:
             AnswerError: There is no such answer, or it has a score.
         """
-        with self._transaction() as connection:
+        with self._rows.transaction() as connection:
             known = connection.execute("SELECT 1 FROM answers WHERE id = ?", (answer,)).fetchone()
             if known is None:
                 raise AnswerError(404, "answer_not_found", "there is no answer with this id", param="id")
@@ -153,69 +146,26 @@ class Traffic:
             f"OR COALESCE(score < :bad, 0)), 0) AS failures {_JUDGED} AND canary = :canary AND version = :version"
         )
         values = {"canary": canary, "version": version, "since": since, "refusals": refusals, "bad": bad_score}
-        row = self._connection().execute(query, values).fetchone()
+        row = self._rows.connection().execute(query, values).fetchone()
         return Tally(version, row["requests"], row["failures"], row["since"], self._median(canary, version))
 
     def counts(self, *, since: float = 0.0) -> dict[tuple[str, str], int]:
         """How many answers of each kind each version gave since a moment: by version id and kind."""
         query = "SELECT version, outcome, COUNT(*) AS found FROM answers WHERE time >= ? GROUP BY version, outcome"
-        rows = self._connection().execute(query, (since,)).fetchall()
+        rows = self._rows.connection().execute(query, (since,)).fetchall()
         return {(row["version"], row["outcome"]): row["found"] for row in rows}
 
     def close(self) -> None:
         """Close the connections of all threads."""
-        for connection in self._opened:
-            connection.close()
-        self._opened.clear()
-        self._local = threading.local()
+        self._rows.close()
 
     def _median(self, canary: int, version: str) -> float | None:
         among = f"FROM answers WHERE canary = ? AND version = ? AND outcome = '{ANSWERED}'"
-        found = self._connection().execute(f"SELECT COUNT(*) {among}", (canary, version)).fetchone()[0]
+        found = self._rows.connection().execute(f"SELECT COUNT(*) {among}", (canary, version)).fetchone()[0]
         if not found:
             return None
         query = f"SELECT seconds {among} ORDER BY seconds LIMIT 1 OFFSET ?"
-        return float(self._connection().execute(query, (canary, version, found // 2)).fetchone()[0])
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        connection = self._connection()
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield connection
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
-
-    def _connection(self) -> sqlite3.Connection:
-        found: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if found is None:
-            found = self._local.connection = self._connect()
-            self._opened.append(found)
-        return found
-
-    def _connect(self) -> sqlite3.Connection:
-        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
-        connection = sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
-        connection.row_factory = sqlite3.Row
-        # NORMAL: what a power cut takes away of the last moments is counts, and no request waits for the disk.
-        settings = ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON", "recursive_triggers = ON")
-        for setting in (*settings, "trusted_schema = OFF"):
-            connection.execute(f"PRAGMA {setting}")
-        return connection
-
-    def _lay_out(self) -> None:
-        with self._transaction() as connection:
-            found = int(connection.execute("PRAGMA user_version").fetchone()[0])
-            if found > SCHEMA:
-                newer = f"{FILE_NAME} was written by a newer perdure (schema {found}; this one knows up to {SCHEMA})"
-                raise WorkspaceError(f"{newer}. Update perdure")
-            if found == 0:
-                for statement in (*_TABLES, *_RULES):
-                    connection.execute(statement)
-                connection.execute(f"PRAGMA user_version = {SCHEMA}")
+        return float(self._rows.connection().execute(query, (canary, version, found // 2)).fetchone()[0])
 
 
 def _utf8(text: str) -> str:
