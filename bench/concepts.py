@@ -3,6 +3,7 @@
     python -m bench.concepts --data FOLDER --work FOLDER
     python -m bench.concepts --data FOLDER --work FOLDER --encoders minilm --rows naive,lp_ft,ldifs:3 --seeds 0
     python -m bench.concepts --data FOLDER --work FOLDER --encoders resnet-50=FOLDER --size 128
+    python -m bench.concepts --data FOLDER --work FOLDER --encoders two-towers=RESNET-FOLDER --rows naive,ldifs:3
     python -m bench.concepts --work FOLDER --table --picture docs/images/concepts.png
 
 FOLDER of data holds `images/` and `text/`. Every method has the same items, steps and learning rates, and starts from
@@ -21,7 +22,7 @@ import torch
 
 from bench.encoders.methods import METHODS, rows_named
 from bench.encoders.running import Bench, run_row
-from bench.encoders.sets import drawn, open_encoder, read_sets, validated
+from bench.encoders.sets import drawn, open_encoder, open_two_towers, read_sets, validated
 from bench.encoders.tables import accuracy_of, delta_of, picture, table
 from bench.machine import describe_machine
 from perdure.measuring.concept_answers import ConceptSettings
@@ -33,7 +34,10 @@ def _results(work: Path) -> list[dict[str, Any]]:
 
 def _bench(given: argparse.Namespace, named: str) -> Bench:
     name, _, source = named.partition("=")
-    encoder = open_encoder(source or name, given.size)
+    if name == "two-towers":
+        encoder = open_two_towers(Path(source), read_sets(given.data, "image")[0], given.size)
+    else:
+        encoder = open_encoder(source or name, given.size)
     side = "image" if "image" in encoder.sides else "text"
     probes = [drawn(probe, given.probe_train, given.test, 0) for probe in read_sets(given.data, side)]
     rate = given.learning_rate or (1e-4 if side == "image" else 5e-5)

@@ -22,6 +22,8 @@ from perdure.tuning.encoders.run import TunedEncoder, interpolated, tune_encoder
 from perdure.tuning.regularizer import Surroundings
 
 Hits = list[int]
+BY_NAME = ", by name"
+"""What the zero-shot answers to a set are called, beside those of its linear probe."""
 
 
 @dataclass
@@ -99,20 +101,24 @@ def _tuned(bench: Bench, config: EncoderTuningConfig, task: Probe) -> tuple[Tune
 
 
 def _probed(bench: Bench, *, base: bool) -> dict[str, Hits]:
-    """Right and wrong of the linear probe on every set; the base's once."""
+    """Right and wrong of linear probes on all sets, and by the names of classes with two towers; the base's once."""
     sets = [probe.digest for probe in bench.probes]
     file = bench.work / f"base-{digest_json([bench.identity, sets, bench.probing.digest])[:16]}.json"
     if base and file.is_file():
         kept: dict[str, Hits] = json.loads(file.read_text())
         return kept
-    answers = probe_encoder(bench.encoder, bench.probes, bench.probing).answers
-    found = {
-        each.name: [int(said == right) for said, right in zip(each.linear, each.labels, strict=True)]
-        for each in answers.sets.values()
-    }
+    found: dict[str, Hits] = {}
+    for each in probe_encoder(bench.encoder, bench.probes, bench.probing).answers.sets.values():
+        found[each.name] = _right(each.linear, each.labels)
+        if each.zero_shot is not None:
+            found[f"{each.name}{BY_NAME}"] = _right(each.zero_shot, each.labels)
     if base:
         write_atomic(file, json.dumps(found).encode())
     return found
+
+
+def _right(said: Sequence[int], labels: Sequence[int]) -> Hits:
+    return [int(one == right) for one, right in zip(said, labels, strict=True)]
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from bench.encoders.two_towers import class_names, two_towers
 from perdure.models import load, resolve
 from perdure.models.encoders import Encoder, load_encoder
 from perdure.requests.concepts import Labelled, Probe, read_probe
@@ -74,6 +75,15 @@ def open_encoder(source: str, size: int) -> Encoder:
         rules.do_center_crop = True
     encoder.version = None
     return encoder
+
+
+def open_two_towers(folder: Path, pictures: Probe, size: int) -> Encoder:
+    """MiniLM and a ResNet in one space; the mean feature is that of the first 256 pictures a set learns from."""
+    model, _ = load(folder)
+    weight_ND = model.classifier[-1].weight.detach().clone()
+    image, names = open_encoder(str(folder), size), class_names(folder, model.config)
+    few = [pictures.train.items[place] for place in range(min(256, len(pictures.train)))]
+    return two_towers(image, load_encoder("minilm"), weight_ND, names, few)
 
 
 def _reads_images(folder: Path) -> bool:

@@ -7,6 +7,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from bench.encoders.methods import METHODS, Row, rows_named
+from bench.encoders.running import BY_NAME
 
 Result = Mapping[str, Any]
 _NORMAL = 1.959964
@@ -31,7 +32,7 @@ def table(results: Sequence[Result]) -> str:
     parts = []
     for encoder, target in dict.fromkeys((each["encoder"], each["target"]) for each in in_order(results)):
         runs = [each for each in in_order(results) if (each["encoder"], each["target"]) == (encoder, target)]
-        others = ", ".join(name for name in runs[0]["sets"] if name != target)
+        others = ", ".join(name for name in runs[0]["sets"] if name != target and not name.endswith(BY_NAME))
         lines = [
             f"### {encoder}, tuned on {target}, probed on {others}\n",
             "| row | seeds | accuracy | ± seeds | Δ_LP of the others | ± seeds | of naive's | before, CPU-s | step |",
@@ -41,8 +42,23 @@ def table(results: Sequence[Result]) -> str:
         loss = delta_of(naive)[0] if naive else None
         step = mean(each["cpu"]["training"] for each in naive) if naive else None
         lines += [_line(name, [each for each in runs if each["row"] == name], loss, step) for name in _names(runs)]
-        parts.append("\n".join(lines))
+        parts += ["\n".join(lines), *_by_name(runs, target)]
     return "\n\n".join(parts)
+
+
+def _by_name(runs: Sequence[Result], target: str) -> list[str]:
+    """The tables of what two towers recognise by the names of classes."""
+    sets = [name.removesuffix(BY_NAME) for name in runs[0]["sets"] if name.endswith(BY_NAME)]
+    return [_by_name_of_set(runs, each) for each in sets if each != target]
+
+
+def _by_name_of_set(runs: Sequence[Result], each: str) -> str:
+    before = mean(runs[0]["sets"][f"{each}{BY_NAME}"]["before"])
+    lines = [f"By the names of classes, {each}: {before:.1%} before\n", "| row | Δ_ZS |", "|---|---|"]
+    for name in _names(runs):
+        own = [run for run in runs if run["row"] == name]
+        lines.append(f"| {name} | {_told(by_name_of(own, each), sign=True)} |")
+    return "\n".join(lines)
 
 
 def _line(name: str, runs: Sequence[Result], naive: float | None, step: float | None) -> str:
@@ -70,12 +86,18 @@ def accuracy_of(runs: Sequence[Result]) -> tuple[float, float, float]:
 
 def delta_of(runs: Sequence[Result]) -> tuple[float, float, float]:
     """Mean Δ_LP over the sets not tuned on, with its interval: items are drawn, sets are taken as they are."""
-    names = [name for name in runs[0]["sets"] if name != runs[0]["target"]]
-    parts = [
-        _mean_over_items([[after - before for before, after in zip(*_pair(run, name), strict=True)] for run in runs])
-        for name in names
-    ]
+    names = [name for name in runs[0]["sets"] if name != runs[0]["target"] and not name.endswith(BY_NAME)]
+    parts = [_changed(runs, name) for name in names]
     return _interval(mean(value for value, _ in parts), sum(variance for _, variance in parts) / len(parts) ** 2)
+
+
+def by_name_of(runs: Sequence[Result], name: str) -> tuple[float, float, float]:
+    """The change of zero-shot accuracy on one set (Δ_ZS), with its interval."""
+    return _interval(*_changed(runs, f"{name}{BY_NAME}"))
+
+
+def _changed(runs: Sequence[Result], name: str) -> tuple[float, float]:
+    return _mean_over_items([[after - before for before, after in zip(*_pair(run, name), strict=True)] for run in runs])
 
 
 def _pair(run: Result, name: str) -> tuple[Sequence[int], Sequence[int]]:

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 from bench.encoders.methods import METHODS, Row, rows_named
-from bench.encoders.running import Bench, run_row
-from bench.encoders.sets import drawn, open_encoder
-from bench.encoders.tables import accuracy_of, delta_of, in_order, picture, table
+from bench.encoders.running import BY_NAME, Bench, run_row
+from bench.encoders.sets import drawn, open_encoder, validated
+from bench.encoders.tables import accuracy_of, by_name_of, delta_of, in_order, picture, table
+from bench.encoders.two_towers import ridge, two_towers
 
 import encoder_sets as sets
 from perdure.measuring.concept_answers import ConceptSettings
@@ -62,7 +63,7 @@ def test_figures_of_a_worked_case():
     shown = table([*runs, naive])
     assert "tuned on mine, probed on other" in shown
     assert shown.index("| naive |") < shown.index("| ldifs:3 | 2 |")
-    assert "| 50% | 3 |" in shown  # a quarter lost where the naive one loses a half
+    assert "| 50% | 1 | ×1.00 |" in shown  # a quarter lost where the naive one loses a half
 
 
 def test_a_row_is_run_once_and_shares_need_no_training(bench, monkeypatch, tmp_path):
@@ -107,3 +108,41 @@ def test_weights_that_read_bgr_less_a_mean_are_given_rgb(tmp_path):
         rules.size = {"shortest_edge": 16}
         found = encoder.seen("image", encoder.prepared("image", [pixels])).pooled_BD
     torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-4)
+
+
+def test_sentences_are_mapped_onto_the_rows_of_a_classifier():
+    """X = I, Y = 2·I, penalty 1: M = (I + I)⁻¹·2·I = I; without a penalty M = 2·I."""
+    eye = torch.eye(3)
+    assert torch.equal(ridge(eye, 2 * eye, 1.0), torch.eye(3, dtype=torch.float64))
+    assert torch.equal(ridge(eye, 2 * eye, 0.0), 2 * torch.eye(3, dtype=torch.float64))
+
+
+def test_two_towers_from_an_image_and_a_text_encoder():
+    image, text = sets.resnet(), sets.bert()
+    pictures = sets.probe("image", 4).train.items
+    weight_ND = torch.randn(5, image.seen("image", image.prepared("image", pictures[:1])).pooled_BD.shape[1])
+    made = two_towers(image, text, weight_ND, ["a", "b", "c", "d", "e"], pictures)
+    assert made.sides == ("image", "text")
+    centred = made.seen("image", made.prepared("image", pictures)).pooled_BD
+    assert centred.mean(0).abs().max() < 1e-5 and centred.std() > 1e-3
+    assert made.class_weights(["a", "b"]).shape == (2, weight_ND.shape[1])
+
+
+def test_answers_by_name_have_a_table_of_their_own():
+    runs = [result("naive", [1, 1], [1, 1], [1, 0]), result("ldifs:3", [1, 1], [1, 1], [1, 1])]
+    for run, after in zip(runs, ([0, 0], [1, 0]), strict=True):
+        run["sets"][f"other{BY_NAME}"] = {"before": [1, 0], "after": after}
+    assert by_name_of(runs[:1], "other")[0] == -0.5
+    assert delta_of(runs[:1])[0] == -0.5
+    shown = table(runs)
+    assert "By the names of classes, other: 50.0% before" in shown
+    assert "probed on other |" not in shown and shown.count("| ldifs:3 |") == 2
+
+
+def test_settings_are_chosen_on_training_items():
+    probe = sets.probe("image", 20)
+    chosen = validated(probe)
+    digests = [set(part.items.digests) for part in (chosen.train, chosen.test, probe.test)]
+    assert digests[0] | digests[1] == set(probe.train.items.digests)
+    assert not digests[0] & digests[1]
+    assert len(chosen.test) == sum(max(1, n // 5) for n in np.bincount(probe.train.labels_N) if n)
