@@ -16,14 +16,14 @@ from babel.messages.pofile import read_po, write_po
 WEB = Path(__file__).parents[1] / "src/perdure/web"
 LOCALES = WEB / "locale"
 DOMAIN = "perdure"
-_METHODS = [("server/**.py", "python"), ("templates/**.j2", "jinja2")]
-_KEYWORDS = {"_": None, "N_": None, "ngettext": (1, 2)}
+_METHODS = [("**.py", "python"), ("templates/**.j2", "jinja2")]
+_KEYWORDS = {"_": None, "N_": None, "ngettext": (1, 2), "counted": (1, 2)}
 _WIDTH = 110
 _ANY_DAY = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def extracted() -> Catalog:
-    """Every text that is marked with _(), ngettext() or N_(), with the files in which it stands."""
+    """Every text that is marked with _(), ngettext(), counted() or N_(), with the files in which it stands."""
     found = Catalog(project="perdure", fuzzy=False)
     for file, _line, text, comments, context in extract_from_dir(WEB, _METHODS, keywords=_KEYWORDS):
         found.add(text, locations=[(file, None)], auto_comments=comments, context=context)

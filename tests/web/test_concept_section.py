@@ -166,7 +166,7 @@ def test_many_sets_and_classes_stay_a_page_that_can_be_mailed():
     found = sample.measures(names, [tuple(f"class {k}" for k in range(30))] * count)
     text = render_report(sample.report(found))
     assert len(text.encode()) < 2_000_000
-    assert "5 more sets are in the report's data" in text
+    assert "5 more sets are in the report&#39;s data" in text
     assert [len(rows) for rows in concept_charts.drift_sides(concepts.set_rows(FOUND) * 3).values()] == [6]
 
 

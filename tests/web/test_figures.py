@@ -5,6 +5,7 @@ import report_sample as sample
 
 from perdure.measuring.report import Difference, Share
 from perdure.web import figures
+from perdure.web.words import counted
 
 
 @pytest.mark.parametrize(
@@ -81,6 +82,6 @@ def test_duration(seconds, text):
     assert figures.duration(seconds).replace("\u00a0", " ") == text
 
 
-def test_counted():
-    assert [figures.counted(n, "fact") for n in (0, 1, 1200)] == ["0 facts", "1 fact", "1,200 facts"]
-    assert figures.counted(2, "matrix", "matrices") == "2 matrices"
+def test_counts_are_written_with_their_nouns():
+    said = [counted("{count} fact", "{count} facts", n) for n in (0, 1, 1200)]
+    assert said == ["0 facts", "1 fact", "1,200 facts"]

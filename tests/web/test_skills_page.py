@@ -146,4 +146,4 @@ def test_a_large_model_and_many_skills_stay_a_page_that_can_be_mailed():
     rows += [sample.skill("biased", f"more {n}", activations=rows[0].activations) for n in range(120)]
     text = html(sample.skills(*rows))
     assert len(text.encode()) < 2_000_000
-    assert "23 more skills are in the report's data" in text
+    assert "23 more skills are in the report&#39;s data" in text

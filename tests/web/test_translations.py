@@ -31,7 +31,7 @@ JAPANESE = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff]")
 # Without a letter of its own a text joins others, as "{has}; {needs}" does.
 LETTER = re.compile(r"[A-Za-z]")
 # The same in both languages: names, letters, an example of a fact in the model's language.
-ALIKE = {"n", "to", "KPI", "KPIs", "Canada", "The capital of Canada is", "kpi"}
+ALIKE = {"n", "to", "KPI", "KPIs", "MLPs", "{low} to {high}", "Canada", "The capital of Canada is", "kpi"}
 PAGES = (
     "/",
     "/request",

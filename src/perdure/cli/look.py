@@ -58,15 +58,18 @@ def measure(
 def report(
     version: Annotated[str, typer.Argument(help="A measured version.")],
     file: Annotated[Path | None, typer.Option("--out", "-o", help="The page.", show_default="VERSION.html")] = None,
+    language: Annotated[str, typer.Option("--language", help="Of the page: en or ja.")] = "en",
     workspace: Folder = Path(),
     json: AsJson = False,
 ) -> None:
     """Write the report of a version as one HTML page that needs no network.
 
-    Example: perdure report v1
+    Example: perdure report v1 --language ja
     """
     from perdure.content import write_atomic
+    from perdure.web.words import known
 
+    spoken = known(language)
     with opened(workspace, quiet=True) as shop:
         name = shop.version(version).name
         found = shop.report(version)
@@ -78,7 +81,7 @@ def report(
     from perdure.web.report import render_report
 
     target = file or Path(f"{name}.html")
-    write_atomic(target, render_report(found).encode())
+    write_atomic(target, render_report(found, language=spoken).encode())
     say(str(target))
 
 

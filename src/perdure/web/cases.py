@@ -6,13 +6,14 @@ from itertools import accumulate
 
 from perdure.measuring.report import Case, RemovedCase
 from perdure.web.figures import whole
+from perdure.web.words import N_, _, counted
 
 # What the rows of one table may take of the page, in bytes; the report's data holds all of them.
 ROOM = 180_000
 _MARKUP = 650
 TEXT_LIMIT = 400
 GOOD, BAD, NEUTRAL = "good", "bad", "neutral"
-KINDS = {"prompt": "as taught", "paraphrase": "asked differently", "neighbour": "must not change"}
+KINDS = {"prompt": N_("as taught"), "paraphrase": N_("asked differently"), "neighbour": N_("must not change")}
 
 
 @dataclass(frozen=True)
@@ -21,11 +22,16 @@ class Outcome:
 
     Attributes:
         tone: GOOD, BAD or NEUTRAL.
-        words: The same for people.
+        text: The same for people, as the catalogues know it.
     """
 
     tone: str
-    words: str
+    text: str
+
+    @property
+    def words(self) -> str:
+        """The same for people, in the language in force."""
+        return _(self.text)
 
 
 @dataclass(frozen=True)
@@ -66,16 +72,16 @@ class Listing:
 
 
 _TAUGHT = {
-    (False, True): Outcome(GOOD, "Learnt"),
-    (True, True): Outcome(GOOD, "Right before and after"),
-    (False, False): Outcome(BAD, "Not learnt"),
-    (True, False): Outcome(BAD, "Right before, wrong now"),
+    (False, True): Outcome(GOOD, N_("Learnt")),
+    (True, True): Outcome(GOOD, N_("Right before and after")),
+    (False, False): Outcome(BAD, N_("Not learnt")),
+    (True, False): Outcome(BAD, N_("Right before, wrong now")),
 }
 _KNOWN_NEIGHBOUR = {
-    (True, True): Outcome(GOOD, "Still right"),
-    (False, True): Outcome(GOOD, "Wrong before, right now"),
-    (False, False): Outcome(NEUTRAL, "Wrong before and after"),
-    (True, False): Outcome(BAD, "Right before, wrong now"),
+    (True, True): Outcome(GOOD, N_("Still right")),
+    (False, True): Outcome(GOOD, N_("Wrong before, right now")),
+    (False, False): Outcome(NEUTRAL, N_("Wrong before and after")),
+    (True, False): Outcome(BAD, N_("Right before, wrong now")),
 }
 
 
@@ -86,14 +92,16 @@ def outcome(case: Case) -> Outcome:
     if case.expected is not None:
         return _KNOWN_NEIGHBOUR[case.before_ok, case.after_ok]
     kept = case.after_ok or case.after.strip() == case.before.strip()
-    return Outcome(GOOD, "Unchanged") if kept else Outcome(BAD, "Changed")
+    return Outcome(GOOD, N_("Unchanged")) if kept else Outcome(BAD, N_("Changed"))
 
 
 def removed_outcome(case: RemovedCase) -> Outcome:
     """What became of a question about a fact that was taken out."""
     if not case.gone:
-        return Outcome(BAD, "Still said")
-    return Outcome(GOOD, "As before it was taught") if case.back else Outcome(NEUTRAL, "Gone; another answer now")
+        return Outcome(BAD, N_("Still said"))
+    return (
+        Outcome(GOOD, N_("As before it was taught")) if case.back else Outcome(NEUTRAL, N_("Gone; another answer now"))
+    )
 
 
 def _is_neighbour(case: Case) -> bool:
@@ -122,10 +130,14 @@ def listing(cases: Sequence[Case], *, neighbours: bool, room: int = ROOM) -> Lis
     for case in kept:
         by_fact.setdefault(case.fact, []).append(case)
     groups = tuple(
-        Group(found[0].subject, tuple(Row(case, outcome(case), KINDS.get(case.kind, case.kind)) for case in found))
+        Group(found[0].subject, tuple(Row(case, outcome(case), _kind(case)) for case in found))
         for found in by_fact.values()
     )
     return Listing(groups, len(kept), len(chosen) - len(kept))
+
+
+def _kind(case: Case) -> str:
+    return _(KINDS[case.kind]) if case.kind in KINDS else case.kind
 
 
 def _first(cases: Sequence[Case], kind: str, tones: Sequence[str], used: set[str]) -> Case | None:
@@ -142,8 +154,8 @@ def _context(cases: Sequence[Case], kind: str) -> str:
     tones = [outcome(case).tone for case in cases if case.kind == kind]
     bad = tones.count(BAD)
     if not bad:
-        return f"none of {whole(len(tones))} went wrong"
-    return f"{whole(bad)} of {whole(len(tones))} went wrong"
+        return _("none of {count} went wrong").format(count=whole(len(tones)))
+    return counted("{count} of {all} went wrong", "{count} of {all} went wrong", bad, all=whole(len(tones)))
 
 
 def examples(cases: Sequence[Case]) -> tuple[Row, ...]:
@@ -158,5 +170,5 @@ def examples(cases: Sequence[Case]) -> tuple[Row, ...]:
         case = _first(cases, kind, tones, used)
         if case is not None:
             used.add(case.fact)
-            rows.append(Row(case, outcome(case), KINDS[kind], _context(cases, kind)))
+            rows.append(Row(case, outcome(case), _kind(case), _context(cases, kind)))
     return tuple(rows)

@@ -12,7 +12,9 @@ from typing import Any
 
 from perdure.measuring.report import Comparison, Difference, Share
 from perdure.web import figures
-from perdure.web.visible import capital, one_line, squeeze, visible
+from perdure.web.reported import told
+from perdure.web.visible import capital, columns, one_line, squeeze, visible
+from perdure.web.words import N_, _, listed
 
 Spec = dict[str, Any]
 
@@ -20,8 +22,8 @@ INK, MUTED, GRID = "var(--ink)", "var(--muted)", "var(--line)"
 WORSE, BETTER, SAME, ACCENT = "var(--fail)", "var(--pass)", "var(--neutral)", "var(--accent)"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 TRENDS = ("worse", "no clear change", "better")
-AGAINST = ("the version before", "the original model")
-MOMENTS = ("before", "after")
+AGAINST = (N_("the version before"), N_("the original model"))
+MOMENTS = (N_("before"), N_("after"))
 _SIGNED = "datum.value === 0 ? '0' : format(datum.value, '+~f')"
 _LABEL_LIMIT, _NARROW_LIMIT = 80, 42
 # Longer labels than this take too much of the width to stand beside their rows.
@@ -86,13 +88,14 @@ def colours(field: str, values: Sequence[str], colour: Sequence[str], legend: Sp
 def _labels(comparisons: Sequence[Comparison], *, narrow: bool) -> list[str]:
     """Short labels, each different from the others: two rows of one name would fall into one."""
     limit = _NARROW_LIMIT if narrow else _LABEL_LIMIT
-    short = [squeeze(capital(one_line(visible(comparison.label))), limit) for comparison in comparisons]
+    whole = [capital(one_line(visible(told(comparison.label)))) for comparison in comparisons]
+    short = [squeeze(text, limit * len(text) // max(1, columns(text))) for text in whole]
     often = Counter(short)
     return [text if often[text] == 1 else f"{text} ({place})" for place, text in enumerate(short, 1)]
 
 
 def _too_long(labels: Sequence[str]) -> bool:
-    return max(map(len, labels), default=0) > _BESIDE
+    return max(map(columns, labels), default=0) > _BESIDE
 
 
 def _rows(labels: Sequence[str], *, narrow: bool) -> Spec:
@@ -169,18 +172,20 @@ def _change_rows(comparisons: Sequence[Comparison], labels: Sequence[str]) -> li
     for label, comparison in zip(labels, comparisons, strict=True):
         for against, change in zip(AGAINST, (comparison.difference, comparison.against_base), strict=True):
             if change is not None:
-                row = {"label": label, "against": against, "trend": trend(comparison, change)}
-                row["figures"] = f"{label}: {figures.difference(change)} against {against}"
+                row = {"label": label, "against": _(against), "trend": trend(comparison, change)}
+                row["figures"] = _("{measure}: {difference} against {other}").format(
+                    measure=label, difference=figures.difference(change), other=_(against)
+                )
                 rows.append(row | _interval(change.value, change.low, change.high))
     return [row for row in rows if _drawable(row)]
 
 
 def _change_axis(rows: Sequence[Spec], *, narrow: bool) -> Spec:
     ends = [row[key] for row in rows for key in ("low", "high")]
-    side = "" if narrow else ": left is lower than before, right is higher"
+    wide = _("Change in percentage points: left is lower than before, right is higher")
     return {
         "type": "quantitative",
-        "title": f"Change in percentage points{side}",
+        "title": _("Change in percentage points") if narrow else wide,
         "scale": {"domain": [min([-1.0, *ends]) * 1.05, max([1.0, *ends]) * 1.05], "nice": True},
         "axis": {"labelExpr": _SIGNED, "tickCount": 5 if narrow else 8},
     }
@@ -189,8 +194,9 @@ def _change_axis(rows: Sequence[Spec], *, narrow: bool) -> Spec:
 def _two_lanes() -> Spec:
     """Channels that set the comparison with the base beside the one with the version before."""
     legend = {"symbolFillColor": INK, "symbolStrokeWidth": 0, "symbolType": "circle"}
-    lanes = {"field": "against", "type": "nominal", "sort": list(AGAINST)}
-    scale = {"domain": list(AGAINST), "range": [1, 0.5]}
+    against = [_(text) for text in AGAINST]
+    lanes = {"field": "against", "type": "nominal", "sort": against}
+    scale = {"domain": against, "range": [1, 0.5]}
     # Ordinal, since Vega-Lite gives opacity to ordered values only.
     return {"yOffset": lanes, "opacity": {"field": "against", "type": "ordinal", "scale": scale, "legend": legend}}
 
@@ -203,7 +209,7 @@ def changes_chart(comparisons: Sequence[Comparison], description: str, *, narrow
     labels = _labels(comparisons, narrow=narrow)
     narrow = narrow or _too_long(labels)
     rows = _change_rows(comparisons, labels)
-    twice = any(row["against"] == AGAINST[1] for row in rows)
+    twice = any(row["against"] == _(AGAINST[1]) for row in rows)
     common: Spec = {
         "y": _rows(labels, narrow=narrow),
         "color": colours("trend", TRENDS, (WORSE, SAME, BETTER)),
@@ -226,12 +232,12 @@ def _share_rows(comparisons: Sequence[Comparison], labels: Sequence[str]) -> lis
     rows = []
     for label, comparison in zip(labels, comparisons, strict=True):
         for moment, given in zip(MOMENTS, (comparison.before, comparison.after), strict=True):
-            rows.append(_share_row(label, moment, given))
+            rows.append(_share_row(label, _(moment), given))
     return [row for row in rows if _drawable(row)]
 
 
 def _share_row(label: str, moment: str, given: Share) -> Spec:
-    row = {"label": label, "moment": moment, "figures": f"{label}, {moment}: {figures.share(given)}"}
+    row = {"label": label, "moment": moment, "figures": f"{listed((label, moment))}: {figures.share(given)}"}
     return row | _interval(given.value, given.low, given.high)
 
 
@@ -240,25 +246,26 @@ def shares_chart(
     description: str,
     *,
     narrow: bool = False,
-    title: str = "Share of answers, in percent",
+    title: str = "",
 ) -> Spec:
     """The share before (square) and after (circle) of each comparison, with 95% intervals."""
     labels = _labels(comparisons, narrow=narrow)
     narrow = narrow or _too_long(labels)
     legend = {"symbolType": "circle", "symbolStrokeWidth": 0, "symbolSize": 90}
+    moments = [_(moment) for moment in MOMENTS]
     common: Spec = {
         "y": _rows(labels, narrow=narrow),
-        "yOffset": {"field": "moment", "type": "nominal", "sort": list(MOMENTS)},
-        "color": colours("moment", MOMENTS, (SAME, ACCENT), legend),
+        "yOffset": {"field": "moment", "type": "nominal", "sort": moments},
+        "color": colours("moment", moments, (SAME, ACCENT), legend),
         "tooltip": {"field": "figures", "type": "nominal"},
     }
     x: Spec = {
         "type": "quantitative",
-        "title": title,
+        "title": title or _("Share of answers, in percent"),
         "scale": {"domain": [0, 100]},
         "axis": {"tickCount": 5},
     }
     # With the legend of the colours the shapes join in: one legend shows both.
-    shape = colours("moment", MOMENTS, ("square", "circle"), {**legend, "symbolType": None})
+    shape = colours("moment", moments, ("square", "circle"), {**legend, "symbolType": None})
     layers = _dots_and_intervals(_share_rows(comparisons, labels), x, common, shape)
     return _framed(layers, labels, description, step=44, narrow=narrow)

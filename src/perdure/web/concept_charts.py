@@ -6,6 +6,7 @@ from perdure.web import figures
 from perdure.web.charts import ACCENT, INK, SAME, Spec, look
 from perdure.web.concepts import SetRow
 from perdure.web.visible import one_line, squeeze, visible
+from perdure.web.words import _, joined, listed
 
 LINES = 6
 _DASHES: tuple[list[int], ...] = ([], [6, 3], [2, 2], [8, 3, 2, 3], [1, 3], [10, 4])
@@ -32,9 +33,14 @@ def drift_words(rows: Sequence[SetRow]) -> str:
     parts = []
     for row in rows:
         far = max(row.found.drift, key=lambda stage: stage.distance.value)
-        parts.append(f"{row.name}: most in {one_line(visible(far.stage))}, {figures.number(far.distance.value)}")
-    said = ". ".join(parts)
-    return f"Distance of the features of each stage from the original's, 0 for equal, 2 for unrelated. {said}."
+        parts.append(
+            _("{set}: most in {stage}, {distance}").format(
+                set=row.name, stage=one_line(visible(far.stage)), distance=figures.number(far.distance.value)
+            )
+        )
+    return _(
+        "Distance of the features of each stage from the original's, 0 for equal, 2 for unrelated. {each}."
+    ).format(each=joined(parts))
 
 
 def drift_chart(rows: Sequence[SetRow], *, narrow: bool = False) -> Spec:
@@ -43,7 +49,7 @@ def drift_chart(rows: Sequence[SetRow], *, narrow: bool = False) -> Spec:
     values = [
         {"set": row.name, "stage": label, "tuned": row.found.tuned, "value": stage.distance.value,
          "low": stage.distance.low, "high": stage.distance.high,
-         "figures": f"{row.name}, {one_line(visible(stage.stage))}: {figures.number(stage.distance.value)}"}
+         "figures": f"{listed((row.name, one_line(visible(stage.stage))))}: {figures.number(stage.distance.value)}"}
         for row in rows for label, stage in zip(labels, row.found.drift, strict=True)
     ]  # fmt: skip
     names = [row.name for row in rows]
@@ -53,8 +59,8 @@ def drift_chart(rows: Sequence[SetRow], *, narrow: bool = False) -> Spec:
     colour = {"condition": {"test": "datum.tuned", "value": ACCENT}, "value": SAME}
     common: Spec = {
         "x": {"field": "stage", "type": "ordinal", "sort": labels,
-              "axis": {"title": "stage, in order of depth", "labelAngle": 0, "labelOverlap": True}},
-        "y": {"field": "value", "type": "quantitative", "title": "distance", "scale": {"zero": True},
+              "axis": {"title": _("stage, in order of depth"), "labelAngle": 0, "labelOverlap": True}},
+        "y": {"field": "value", "type": "quantitative", "title": _("distance"), "scale": {"zero": True},
               "axis": {"tickCount": 5}},
         "color": colour,
         "detail": {"field": "set"},

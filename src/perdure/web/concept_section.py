@@ -7,6 +7,9 @@ from perdure.measuring.concepts import ConceptMeasures
 from perdure.measuring.shares import Comparison
 from perdure.web import charts, concept_charts, concepts, sentences
 from perdure.web.charts import Chart
+from perdure.web.words import N_, _
+
+_SIDES = {"image": N_("Features of images by stage"), "text": N_("Features of texts by stage")}
 
 
 @dataclass(frozen=True)
@@ -72,19 +75,19 @@ def probed(found: ConceptMeasures | None) -> list[Comparison]:
 
 
 def _shares(drawn: Sequence[Comparison]) -> Chart:
-    says, title = sentences.shares(drawn), "Recognised, in percent"
+    says, title = sentences.shares(drawn), _("Recognised, in percent")
     specs = [charts.shares_chart(drawn, says, narrow=narrow, title=title) for narrow in (False, True)]
-    return Chart("chart-concepts", "Recognised before and after", says, *specs)
+    return Chart("chart-concepts", _("Recognised before and after"), says, *specs)
 
 
 def _changes(drawn: Sequence[Comparison]) -> Chart:
     says = sentences.changes(drawn)
     specs = [charts.changes_chart(drawn, says, narrow=narrow) for narrow in (False, True)]
-    return Chart("chart-classes", "Change of each class", says, *specs)
+    return Chart("chart-classes", _("Change of each class"), says, *specs)
 
 
 def _drift(side: str, rows: Sequence[concepts.SetRow]) -> Drift:
     says = concept_charts.drift_words(rows)
     specs = [concept_charts.drift_chart(rows, narrow=narrow) for narrow in (False, True)]
     names = [stage.stage for stage in rows[0].found.drift]
-    return Drift(Chart(f"chart-drift-{side}", f"Features of {side}s by stage", says, *specs), names, rows)
+    return Drift(Chart(f"chart-drift-{side}", _(_SIDES[side]), says, *specs), names, rows)

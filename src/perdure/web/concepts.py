@@ -8,6 +8,7 @@ from perdure.measuring.concepts import ConceptClass, ConceptMean, ConceptMeasure
 from perdure.measuring.shares import Comparison, Difference
 from perdure.web import figures
 from perdure.web.visible import one_line, squeeze, visible
+from perdure.web.words import _, counted, in_turn, listed, quoted
 
 NAME_LIMIT = 40
 SET_LIMIT = 30
@@ -72,7 +73,9 @@ def set_rows(found: ConceptMeasures) -> list[SetRow]:
 def drawn_sets(rows: Sequence[SetRow]) -> list[Comparison]:
     """The linear probe of each set, labelled for a chart."""
     return [
-        row.found.linear.model_copy(update={"label": f"{row.name} (tuned on)" if row.found.tuned else row.name})
+        row.found.linear.model_copy(
+            update={"label": _("{name} (tuned on)").format(name=row.name) if row.found.tuned else row.name}
+        )
         for row in rows
     ]
 
@@ -105,43 +108,65 @@ def summary(found: ConceptMeasures) -> str:
     tuned = [row for row in set_rows(found) if row.found.tuned]
     parts = [_learnt(row) for row in tuned[:_NAMED]]
     if found.linear is None:
-        return " ".join([*parts, "Nothing else was probed, so nothing can be said of what it may have lost."])
-    return " ".join([*parts, _kept(found.linear), _classes(found)])
+        return in_turn(*parts, _("Nothing else was probed, so nothing can be said of what it may have lost."))
+    return in_turn(*parts, _kept(found.linear), _classes(found))
 
 
 def _learnt(row: SetRow) -> str:
     linear = row.found.linear
     before, after = figures.percent(linear.before.value, linear.before.n), figures.share(linear.after)
-    own = f" Its own head is right on {figures.share(row.found.head)}." if row.found.head else ""
-    return f"Of “{row.name}”, which it was tuned on, it recognises {after}; before, it was {before}.{own}"
+    said = _("Of {set}, which it was tuned on, it recognises {after}; before, it was {before}.")
+    own = _("Its own head is right on {share}.").format(share=figures.share(row.found.head)) if row.found.head else ""
+    return in_turn(said.format(set=quoted(row.name), after=after, before=before), own)
 
 
 def _kept(mean: ConceptMean) -> str:
-    over = "the set" if mean.sets == 1 else f"the {figures.whole(mean.sets)} sets"
-    said = f"Of {over} that it was not tuned on, it recognises {_moved(mean.difference)} than before"
-    if mean.against_base is not None:
-        return f"{said}, and {_moved(mean.against_base)} than the original model."
-    return f"{said}."
+    changed = _moved(mean.difference)
+    if mean.against_base is None:
+        return counted(
+            "Of the set that it was not tuned on, it recognises {changed} than before.",
+            "Of the {count} sets that it was not tuned on, it recognises {changed} than before.",
+            mean.sets,
+            changed=changed,
+        )
+    return counted(
+        "Of the set that it was not tuned on, it recognises {changed} than before, and {since} than the "
+        "original model.",
+        "Of the {count} sets that it was not tuned on, it recognises {changed} than before, and {since} than the "
+        "original model.",
+        mean.sets,
+        changed=changed,
+        since=_moved(mean.against_base),
+    )
 
 
 def _moved(given: Difference) -> str:
     """Such as "4.4 points less (−5.1 to −3.7; n = 900)"; no direction where the interval holds zero."""
-    size = figures.points(abs(given.value)).removeprefix("+")
-    behind = f"({figures.difference_interval(given)}; {figures.sample(given.n)})"
     if given.low <= 0 <= given.high:
-        return f"neither clearly more nor less {behind}"
-    return f"{size} points {'less' if given.value < 0 else 'more'} {behind}"
+        said = _("neither clearly more nor less ({interval}; {n})")
+    elif given.value < 0:
+        said = _("{size} less ({interval}; {n})")
+    else:
+        said = _("{size} more ({interval}; {n})")
+    return said.format(
+        size=figures.size_in_points(abs(given.value)),
+        interval=figures.difference_interval(given),
+        n=figures.sample(given.n),
+    )
 
 
 def _classes(found: ConceptMeasures) -> str:
-    worse = [given for _, given in found.classes if given.worse]
-    counted = figures.counted(len(found.classes), "class", "classes")
+    worse = [given for _set, given in found.classes if given.worse]
+    classes = counted("{count} class", "{count} classes", len(found.classes))
     if not worse:
-        return f"None of {counted} clearly got worse."
-    most = ", most of all" if len(worse) > _NAMED else ":"
-    return f"Of {counted}, {figures.whole(len(worse))} clearly got worse{most} {', '.join(map(_loss, worse[:_NAMED]))}."
+        return _("None of {classes} clearly got worse.").format(classes=classes)
+    said = _("Of {classes}, {worse} clearly got worse: {each}.")
+    if len(worse) > _NAMED:
+        said = _("Of {classes}, {worse} clearly got worse, most of all {each}.")
+    each = listed(map(_loss, worse[:_NAMED]))
+    return said.format(classes=classes, worse=figures.whole(len(worse)), each=each)
 
 
 def _loss(given: ConceptClass) -> str:
     name = squeeze(one_line(visible(given.name)), NAME_LIMIT)
-    return f"“{name}” by {figures.points(-given.difference.value).removeprefix('+')} points"
+    return _("{name} by {size}").format(name=quoted(name), size=figures.size_in_points(-given.difference.value))

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from perdure.measuring.course import Cohort, Course, Growth, TradeOff
 from perdure.web import figures
 from perdure.web.charts import ACCENT, INK, MUTED, SAME, Spec, look
+from perdure.web.reported import told
+from perdure.web.words import N_, _, counted
 
 MEASURES = {
-    "sigma_ratio": "largest singular value of the change / of the base",
-    "condition_ratio": "condition number / of the base",
-    "norm_ratio": "norm of the change / of the matrix",
+    "sigma_ratio": N_("largest singular value of the change / of the base"),
+    "condition_ratio": N_("condition number / of the base"),
+    "norm_ratio": N_("norm of the change / of the matrix"),
 }
 _HEIGHT = 170
 _DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3])
@@ -41,7 +43,7 @@ def cohort_rows(cohorts: Sequence[Cohort]) -> list[CohortRow]:
     return [
         CohortRow(
             taught=figures.whole(cohort.taught),
-            label=cohort.label,
+            label=told(cohort.label),
             before="" if cohort.before is None else figures.share(cohort.before),
             kept=figures.share(cohort.kept),
         )
@@ -60,7 +62,7 @@ def strength_rows(points: Sequence[TradeOff]) -> list[StrengthRow]:
 def strength(point: TradeOff) -> str:
     """A strength in words, such as "from 0.5 σ*"."""
     ceiling = point.config.get("ceiling")
-    return "none" if ceiling is None else f"from {float(ceiling):g} σ*"
+    return _("none") if ceiling is None else _("from {ceiling} σ*").format(ceiling=f"{float(ceiling):g}")
 
 
 def summary(course: Course) -> str:
@@ -70,8 +72,12 @@ def summary(course: Course) -> str:
     last = [cohort for cohort in course.cohorts if cohort.taught == course.cohorts[-1].taught]
     last = [cohort for cohort in last if (cohort.before is None) == (last[-1].before is None)]
     hits, n = sum(cohort.kept.hits for cohort in last), sum(cohort.kept.n for cohort in last)
-    taught = f"Of {figures.counted(n, 'fact')} taught since the original model and still in force"
-    return f"{taught}, {figures.whole(hits)} are answered as taught."
+    return counted(
+        "Of {count} fact taught since the original model and still in force, {hits} are answered as taught.",
+        "Of {count} facts taught since the original model and still in force, {hits} are answered as taught.",
+        n,
+        hits=figures.whole(hits),
+    )
 
 
 def is_sequence(course: Course) -> bool:
@@ -83,9 +89,14 @@ def growth_words(growth: Sequence[Growth], measure: str) -> str:
     """What a chart of growth shows, in words."""
     last = max(row.facts for row in growth)
     most = max((row for row in growth if row.facts == last), key=lambda row: getattr(row, measure))
-    value = figures.number(getattr(most, measure))
-    after = figures.counted(last, "fact")
-    return f"{MEASURES[measure]}, by number of facts: at most {value} after {after} ({most.matrix})."
+    return counted(
+        "{measure}, by number of facts: at most {value} after {count} fact ({matrix}).",
+        "{measure}, by number of facts: at most {value} after {count} facts ({matrix}).",
+        last,
+        measure=_(MEASURES[measure]),
+        value=figures.number(getattr(most, measure)),
+        matrix=most.matrix,
+    )
 
 
 def growth_chart(growth: Sequence[Growth], measure: str, description: str) -> Spec:
@@ -104,7 +115,7 @@ def growth_chart(growth: Sequence[Growth], measure: str, description: str) -> Sp
             "x": {
                 "field": "facts",
                 "type": "quantitative",
-                "title": "facts taught",
+                "title": _("facts taught"),
                 "axis": {"format": "d", "grid": False},
             },
             "y": {
@@ -121,21 +132,29 @@ def growth_chart(growth: Sequence[Growth], measure: str, description: str) -> Sp
 
 
 def _short(row: Growth) -> str:
-    return row.matrix if row.layer is None else f"layer {row.layer} {row.matrix.split('.')[-2]}"
+    if row.layer is None:
+        return row.matrix
+    return _("layer {layer} {name}").format(layer=row.layer, name=row.matrix.split(".")[-2])
 
 
 def trade_off_words(points: Sequence[TradeOff]) -> str:
     """What the curve shows, in words."""
     best = next((point for point in points if point.chosen), points[0])
-    return (
-        f"Chosen: {strength(best)}, which keeps {figures.share(best.kept)} of the facts asked and moves the model by "
-        f"{figures.number(best.divergence)} nats per token of text; without restraint it would be "
-        f"{figures.share(points[0].kept)} and {figures.number(points[0].divergence)}."
+    return _(
+        "Chosen: {strength}, which keeps {kept} of the facts asked and moves the model by {moved} nats per token of "
+        "text; without restraint it would be {kept_without} and {moved_without}."
+    ).format(
+        strength=strength(best),
+        kept=figures.share(best.kept),
+        moved=figures.number(best.divergence),
+        kept_without=figures.share(points[0].kept),
+        moved_without=figures.number(points[0].divergence),
     )
 
 
 def trade_off_chart(points: Sequence[TradeOff], description: str) -> Spec:
     """Facts kept against what the model loses, a point a strength, joined from weak to strong."""
+    chosen, tried = _("chosen"), _("tried")
     rows = [
         {
             "loss": point.divergence,
@@ -144,23 +163,23 @@ def trade_off_chart(points: Sequence[TradeOff], description: str) -> Spec:
             "high": 100 * point.kept.high,
             "name": strength(point),
             "order": order,
-            "chosen": "chosen" if point.chosen else "tried",
+            "chosen": chosen if point.chosen else tried,
         }
         for order, point in enumerate(points)
     ]
     x: Spec = {
         "field": "loss",
         "type": "quantitative",
-        "title": "moved, in nats per token of text",
+        "title": _("moved, in nats per token of text"),
         "scale": {"zero": False},
     }
-    y: Spec = {"field": "kept", "type": "quantitative", "title": "facts kept, in percent", "scale": {"zero": False}}
+    y: Spec = {"field": "kept", "type": "quantitative", "title": _("facts kept, in percent"), "scale": {"zero": False}}
     shape = {
         "field": "chosen",
         "type": "nominal",
-        "scale": {"domain": ["chosen", "tried"], "range": ["diamond", "circle"]},
+        "scale": {"domain": [chosen, tried], "range": ["diamond", "circle"]},
     }
-    colour = {"field": "chosen", "type": "nominal", "scale": {"domain": ["chosen", "tried"], "range": [ACCENT, SAME]}}
+    colour = {"field": "chosen", "type": "nominal", "scale": {"domain": [chosen, tried], "range": [ACCENT, SAME]}}
     legend = {"legend": {"symbolStrokeWidth": 0}}
     return {
         "description": description,

@@ -13,13 +13,15 @@ from perdure.measuring.report import (
     Report,
     RetentionMeasures,
     RippleCase,
+    Share,
     Verdict,
 )
 from perdure.web import figures
 from perdure.web.visible import clip
+from perdure.web.words import N_, _, counted, listed
 
 FREE = "free generation"
-WORDS = {"pass": "Pass", "fail": "Fail", "inconclusive": "Inconclusive"}
+WORDS = {"pass": N_("Pass"), "fail": N_("Fail"), "inconclusive": N_("Inconclusive")}
 _REASONS = 2
 
 
@@ -37,10 +39,12 @@ class Figure:
 class Headline:
     """What was asked of which model, against what, the verdict, reasons where it is not a pass, and the figures.
 
+    `asked` stands before the name of the model and `done` behind it: languages differ in which of them says something.
     `followed` says how many questions that follow from the facts are answered; empty where none was asked.
     """
 
     asked: str
+    done: str
     model: str
     against: str
     verdict: str
@@ -54,17 +58,26 @@ class Headline:
 def headline(report: Report) -> Headline:
     """What stands on the first screen, from whatever parts the report has."""
     doubts = [verdict for verdict in report.verdicts if verdict.verdict == report.verdict != "pass"]
+    asked, _model, done = _asked(report).partition("{model}")
     return Headline(
-        asked=_asked(report),
+        asked=asked.strip(),
+        done=done,
         model=short_model(report.model),
-        against="the original model" if report.parent == report.base else f"version {clip(report.parent, 20)}",
+        against=_("the original model")
+        if report.parent == report.base
+        else _("version {name}").format(name=clip(report.parent, 20)),
         verdict=report.verdict if report.verdict in WORDS else "inconclusive",
-        word=WORDS.get(report.verdict, report.verdict),
+        word=verdict_word(report.verdict),
         sentence=verdict_sentence(report.verdicts),
         reasons=tuple(doubts[:_REASONS]),
         figures=_figures(report),
         followed=_followed(report.ripple.cases if report.ripple else ()),
     )
+
+
+def verdict_word(verdict: str) -> str:
+    """A verdict as people say it; one that is not known stays as it is."""
+    return _(WORDS[verdict]) if verdict in WORDS else verdict
 
 
 def short_model(model: str) -> str:
@@ -73,15 +86,22 @@ def short_model(model: str) -> str:
 
 
 def _asked(report: Report) -> str:
-    """What was asked, to be followed by the name of the model."""
+    """What was asked, with the field `model` where the name of the model belongs."""
     if report.removal is not None:
-        return f"{figures.counted(report.removal.facts, 'fact')} taken out of"
+        return counted(
+            "{count} fact taken out of {model}",
+            "{count} facts taken out of {model}",
+            report.removal.facts,
+            model="{model}",
+        )
     asked = report.edits.facts if report.edits else _count(report.request.get("facts"))
     if not asked and report.tasks is not None and report.tasks.learnt:
-        return "1 task to teach"
+        return _("1 task to teach {model}")
     if not asked and report.concepts is not None and any(each.tuned for each in report.concepts.sets):
-        return "Classes to teach"
-    return f"{figures.counted(asked, 'fact')} to teach" if asked else "A change to"
+        return _("Classes to teach {model}")
+    if not asked:
+        return _("A change to {model}")
+    return counted("{count} fact to teach {model}", "{count} facts to teach {model}", asked, model="{model}")
 
 
 def _count(facts: Any) -> int:
@@ -95,23 +115,26 @@ def _count(facts: Any) -> int:
 def verdict_sentence(verdicts: Sequence[Verdict]) -> str:
     """How many gates say what, such as "5 of 6 gates pass, 1 fails."."""
     if not verdicts:
-        return "No gate was set: nothing has judged this change yet."
+        return _("No gate was set: nothing has judged this change yet.")
     count = {word: sum(verdict.verdict == word for verdict in verdicts) for word in WORDS}
     if count["pass"] == len(verdicts):
-        return "The one gate passes." if len(verdicts) == 1 else f"All {len(verdicts)} gates pass."
-    parts = [f"{count['pass']} of {figures.counted(len(verdicts), 'gate')} pass"]
+        return counted("The one gate passes.", "All {count} gates pass.", len(verdicts))
+    passing = figures.whole(count["pass"])
+    parts = [
+        counted("{passing} of {count} gate pass", "{passing} of {count} gates pass", len(verdicts), passing=passing)
+    ]
     if count["fail"]:
-        parts.append(f"{count['fail']} {'fails' if count['fail'] == 1 else 'fail'}")
+        parts.append(counted("{count} fails", "{count} fail", count["fail"]))
     if count["inconclusive"]:
-        parts.append(f"{count['inconclusive']} cannot tell yet")
-    return f"{', '.join(parts)}."
+        parts.append(counted("{count} cannot tell yet", "{count} cannot tell yet", count["inconclusive"]))
+    return _("{parts}.").format(parts=listed(parts))
 
 
 def _figures(report: Report) -> tuple[Figure, ...]:
     edits = report.edits.comparisons if report.edits else ()
-    asked_differently = _share("Still right when asked differently", choose(edits, "paraphrase"))
+    asked_differently = _share(_("Still right when asked differently"), choose(edits, "paraphrase"))
     found = [
-        _learnt("Facts that stay" if report.removal else "Facts learnt", choose(edits, "prompt")),
+        _learnt(_("Facts that stay") if report.removal else _("Facts learnt"), choose(edits, "prompt")),
         _gone(report.removal) if report.removal else asked_differently,
         *_tasks(report.tasks),
         *_concepts(report.concepts),
@@ -120,7 +143,7 @@ def _figures(report: Report) -> tuple[Figure, ...]:
     ]
     chosen = [figure for figure in found if figure is not None]
     if len(chosen) < 4:
-        spare = _share("Neighbouring questions answered as they should be", choose(edits, "neighbour"))
+        spare = _share(_("Neighbouring questions answered as they should be"), choose(edits, "neighbour"))
         chosen += [spare] if spare else []
     return tuple(chosen)
 
@@ -133,12 +156,18 @@ def _tasks(tasks: TaskMeasures | None) -> tuple[Figure | None, ...]:
     forgotten = None
     if lost is not None:
         forgotten = Figure(
-            "Earlier tasks: forgotten",
-            f"{100 * lost.value:.1f} points",
-            f"({100 * lost.low:.1f}{figures.RANGE}{100 * lost.high:.1f}; {figures.sample(lost.n)})",
-            f"Over {figures.counted(len(tasks.earlier), 'task')}, since each was learnt.",
+            _("Earlier tasks: forgotten"),
+            _("{value} points").format(value=figures.decimal(100 * lost.value, 1)),
+            bracketed(
+                f"{figures.decimal(100 * lost.low, 1)}{figures.RANGE}{figures.decimal(100 * lost.high, 1)}", lost.n
+            ),
+            counted(
+                "Over {count} task, since each was learnt.",
+                "Over {count} tasks, since each was learnt.",
+                len(tasks.earlier),
+            ),
         )
-    return _share("Task learnt: exactly right", tasks.newest.exact if tasks.newest else None), forgotten
+    return _share(_("Task learnt: exactly right"), tasks.newest.exact if tasks.newest else None), forgotten
 
 
 def _concepts(concepts: ConceptMeasures | None) -> tuple[Figure | None, ...]:
@@ -148,28 +177,44 @@ def _concepts(concepts: ConceptMeasures | None) -> tuple[Figure | None, ...]:
     tuned = [each.linear for each in concepts.sets if each.tuned]
     kept = None
     if concepts.linear is not None:
-        change, sets = concepts.linear.difference, figures.counted(concepts.linear.sets, "set")
+        change = concepts.linear.difference
         kept = Figure(
-            "Recognised of what it was not tuned on",
-            f"{figures.points(change.value)} points",
-            f"({figures.difference_interval(change)}; {figures.sample(change.n)})",
-            f"Mean over {sets} of labelled examples, by a linear probe.",
+            _("Recognised of what it was not tuned on"),
+            figures.in_points(change.value),
+            bracketed(figures.difference_interval(change), change.n),
+            counted(
+                "Mean over {count} set of labelled examples, by a linear probe.",
+                "Mean over {count} sets of labelled examples, by a linear probe.",
+                concepts.linear.sets,
+            ),
         )
-    return _share("Recognised of what it was tuned on", tuned[0] if len(tuned) == 1 else None), kept
+    return _share(_("Recognised of what it was tuned on"), tuned[0] if len(tuned) == 1 else None), kept
 
 
 def _followed(cases: Sequence[RippleCase]) -> str:
     """How far the model draws on the facts, such as "1 of 4 questions that join several of them"."""
-    groups = (
-        ("that join several of them", [case.after_ok for case in cases if len(case.hops) > 1]),
-        ("that follow from one of them", [case.after_ok for case in cases if len(case.hops) <= 1]),
-    )
-    told = [
-        f"{figures.whole(sum(hits))} of {figures.counted(len(hits), 'question')} {what}"
-        for what, hits in groups
-        if hits
-    ]
-    return f"Drawing on the new facts, it answers {' and '.join(told)}." if told else ""
+    joining = [case.after_ok for case in cases if len(case.hops) > 1]
+    following = [case.after_ok for case in cases if len(case.hops) <= 1]
+    told = []
+    if joining:
+        told.append(
+            counted(
+                "{hits} of {count} question that join several of them",
+                "{hits} of {count} questions that join several of them",
+                len(joining),
+                hits=figures.whole(sum(joining)),
+            )
+        )
+    if following:
+        told.append(
+            counted(
+                "{hits} of {count} question that follow from one of them",
+                "{hits} of {count} questions that follow from one of them",
+                len(following),
+                hits=figures.whole(sum(following)),
+            )
+        )
+    return _("Drawing on the new facts, it answers {each}.").format(each=_(" and ").join(told)) if told else ""
 
 
 def choose(comparisons: Sequence[Comparison], kind: str) -> Comparison | None:
@@ -181,20 +226,21 @@ def choose(comparisons: Sequence[Comparison], kind: str) -> Comparison | None:
 
 
 def _before(comparison: Comparison) -> str:
-    return f"Before: {figures.percent(comparison.before.value, comparison.before.n)}."
+    return _("Before: {share}.").format(share=figures.percent(comparison.before.value, comparison.before.n))
 
 
-def _interval(comparison: Comparison) -> str:
-    return f"{figures.share_interval(comparison.after)}; {figures.sample(comparison.after.n)}"
+def bracketed(interval: str, n: int) -> str:
+    """An interval and n as they stand under a figure, such as "(74–98%; n = 24)"."""
+    return _("({interval}; {n})").format(interval=interval, n=figures.sample(n))
 
 
 def _gone(removal: RemovalMeasures) -> Figure:
     gone = removal.gone
     return Figure(
-        "Taken out: answer gone",
-        f"{figures.whole(gone.hits)} of {figures.whole(gone.n)}",
-        f"{figures.share_interval(gone)}; {figures.sample(gone.n)}",
-        f"The answer of before is back: {figures.whole(removal.back.hits)} of {figures.whole(removal.back.n)}.",
+        _("Taken out: answer gone"),
+        _of(gone),
+        _("{interval}; {n}").format(interval=figures.share_interval(gone), n=figures.sample(gone.n)),
+        _("The answer of before is back: {hits}.").format(hits=_of(removal.back)),
     )
 
 
@@ -204,17 +250,22 @@ def _learnt(about: str, comparison: Comparison | None) -> Figure | None:
     after, before = comparison.after, comparison.before
     return Figure(
         about,
-        f"{figures.whole(after.hits)} of {figures.whole(after.n)}",
-        f"{figures.percent(after.value, after.n)} ({_interval(comparison)})",
-        f"Before: {figures.whole(before.hits)} of {figures.whole(before.n)}.",
+        _of(after),
+        figures.share(after),
+        _("Before: {share}.").format(share=_of(before)),
     )
+
+
+def _of(given: Share) -> str:
+    return _("{hits} of {n}").format(hits=figures.whole(given.hits), n=figures.whole(given.n))
 
 
 def _share(about: str, comparison: Comparison | None) -> Figure | None:
     if comparison is None:
         return None
     value = figures.percent(comparison.after.value, comparison.after.n)
-    return Figure(about, value, f"({_interval(comparison)})", _before(comparison))
+    interval = bracketed(figures.share_interval(comparison.after), comparison.after.n)
+    return Figure(about, value, interval, _before(comparison))
 
 
 def _kept(retention: RetentionMeasures | None) -> Figure | None:
@@ -224,10 +275,10 @@ def _kept(retention: RetentionMeasures | None) -> Figure | None:
     change = overall.difference
     before, after = (figures.percent(given.value, given.n) for given in (overall.before, overall.after))
     return Figure(
-        "What it could do before",
-        f"{figures.points(change.value)} points",
-        f"({figures.difference_interval(change)}; {figures.sample(change.n)})",
-        f"Right answers: {before} before, {after} now.",
+        _("What it could do before"),
+        figures.in_points(change.value),
+        bracketed(figures.difference_interval(change), change.n),
+        _("Right answers: {before} before, {after} now.").format(before=before, after=after),
     )
 
 
@@ -235,8 +286,8 @@ def _language(language: LanguageMeasures | None) -> Figure | None:
     if language is None:
         return None
     return Figure(
-        "Language: perplexity",
+        _("Language: perplexity"),
         figures.ratio(language.ratio),
-        f"({figures.language_interval(language)})",
-        "How surprised it is by ordinary text; ×1 is no change, lower is better.",
+        _("({interval})").format(interval=figures.language_interval(language)),
+        _("How surprised it is by ordinary text; ×1 is no change, lower is better."),
     )

@@ -6,15 +6,22 @@ from dataclasses import dataclass
 from perdure.measuring.neurons import CASES, CONFLICT, KEPT, MERGED, SKIPPED, NeuronGroup, NeuronMeasures
 from perdure.web import figures
 from perdure.web.charts import ACCENT, INK, SAME, WORSE, Spec, colours, look
+from perdure.web.words import N_, _, counted, in_turn, listed
 
 NAMES: Mapping[str, str] = {
-    MERGED: "acute: left alone",
-    KEPT: "orthogonal: left alone",
-    CONFLICT: "obtuse: old forgotten, new learnt",
-    SKIPPED: "hardly moved: left alone",
+    MERGED: N_("acute: left alone"),
+    KEPT: N_("orthogonal: left alone"),
+    CONFLICT: N_("obtuse: old forgotten, new learnt"),
+    SKIPPED: N_("hardly moved: left alone"),
 }
 LIST_LIMIT = 400
 """More numbers of neurons than a person reads; the report's data holds all."""
+CASE_NAMES: Mapping[str, str] = {
+    MERGED: N_("acute"),
+    KEPT: N_("orthogonal"),
+    CONFLICT: N_("obtuse"),
+    SKIPPED: N_("skipped"),
+}
 _SHADES = {MERGED: ACCENT, KEPT: SAME, CONFLICT: WORSE, SKIPPED: "var(--line)"}
 _HEIGHT, _ROW = 220, 14
 _DEGREES = "datum.value + '°'"
@@ -32,7 +39,8 @@ class NeuronRow:
 
 def names(given: NeuronMeasures) -> Mapping[str, str]:
     """What each case is called, with what was done about it."""
-    return {**NAMES, MERGED: "acute: merged"} if given.merges else NAMES
+    known = {**NAMES, MERGED: N_("acute: merged")} if given.merges else NAMES
+    return {case: _(name) for case, name in known.items()}
 
 
 def rows(given: NeuronMeasures) -> list[NeuronRow]:
@@ -42,27 +50,42 @@ def rows(given: NeuronMeasures) -> list[NeuronRow]:
 
 
 def _row(group: NeuronGroup, *, several: bool) -> NeuronRow:
-    name = group.matrix or f"layer {group.layer}"
+    name = group.matrix or _("layer {layer}").format(layer=group.layer)
     moving = (MERGED, CONFLICT) if group.merges else (CONFLICT,)
-    moved = [(case, group.cases[case].replace(",", ", ")) for case in moving if group.cases.get(case)]
+    moved = [(_(CASE_NAMES[case]), group.cases[case].replace(",", ", ")) for case in moving if group.cases.get(case)]
     counts = [group.count(case) for case in CASES]
-    return NeuronRow(f"batch {group.batch}, {name}" if several else name, group, counts, moved)
+    if several:
+        name = _("batch {batch}, {name}").format(batch=group.batch, name=name)
+    return NeuronRow(name, group, counts, moved)
 
 
 def summary(given: NeuronMeasures) -> str:
     """What became of the neurons, in plain words."""
     total = sum(given.count(case) for case in CASES)
     merged, conflict = given.count(MERGED) if given.merges else 0, given.count(CONFLICT)
-    joined = f"{_part(merged, total)} were merged, because both pull them the same way; " if given.merges else ""
-    return (
-        f"Of {figures.counted(total, 'neuron')}, {_part(conflict, total)} are where the old and the new answers are in "
-        f"conflict: there the old was forgotten before the new was learnt; {joined}"
-        f"{_part(total - merged - conflict, total)} stay as they were, bit for bit."
-    )
+    values = {
+        "neurons": counted("{count} neuron", "{count} neurons", total),
+        "conflict": _part(conflict, total),
+        "merged": _part(merged, total),
+        "kept": _part(total - merged - conflict, total),
+    }
+    if given.merges:
+        said = _(
+            "Of {neurons}, {conflict} are where the old and the new answers are in conflict: there the old was "
+            "forgotten before the new was learnt; {merged} were merged, because both pull them the same way; {kept} "
+            "stay as they were, bit for bit."
+        )
+    else:
+        said = _(
+            "Of {neurons}, {conflict} are where the old and the new answers are in conflict: there the old was "
+            "forgotten before the new was learnt; {kept} stay as they were, bit for bit."
+        )
+    return said.format(**values)
 
 
 def _part(count: int, total: int) -> str:
-    return f"{figures.whole(count)} ({figures.percent(count / total, total)})"
+    share = figures.percent(count / total, total)
+    return _("{count} ({share})").format(count=figures.whole(count), share=share)
 
 
 def angles_chart(given: NeuronMeasures) -> Spec:
@@ -86,7 +109,7 @@ def angles_chart(given: NeuronMeasures) -> Spec:
                         "field": "count",
                         "type": "quantitative",
                         "stack": "zero",
-                        "title": "Neurons",
+                        "title": _("Neurons"),
                         "axis": {"tickCount": 4, "format": "~s"},
                     },
                     "order": {"field": "order", "type": "quantitative"},
@@ -113,10 +136,14 @@ def words(given: NeuronMeasures) -> str:
             break
     step = 180 / len(found)
     low, high = (round(edge * step) for edge in (middle, middle + 1))
-    return (
-        f"Angles between the old and the new update of {figures.counted(total, 'neuron')}: "
-        f"the median lies at {low}–{high}°. {summary(given)}"
+    said = counted(
+        "Angles between the old and the new update of {count} neuron: the median lies at {low}–{high}°.",
+        "Angles between the old and the new update of {count} neurons: the median lies at {low}–{high}°.",
+        total,
+        low=low,
+        high=high,
     )
+    return in_turn(said, summary(given))
 
 
 def _filled(given: NeuronMeasures, case: str) -> list[int]:
@@ -132,7 +159,8 @@ def _bars(counts: Sequence[int], case: str, name: str) -> list[Spec]:
             "count": count,
             "case": name,
             "order": CASES.index(case),
-            "figures": f"{place * step:g}–{(place + 1) * step:g}°, {name}: {figures.counted(count, 'neuron')}",
+            "figures": f"{listed((f'{place * step:g}–{(place + 1) * step:g}°', name))}: "
+            + counted("{count} neuron", "{count} neurons", count),
         }
         for place, count in enumerate(counts)
         if count
@@ -142,7 +170,7 @@ def _bars(counts: Sequence[int], case: str, name: str) -> list[Spec]:
 def _degrees() -> Spec:
     return {
         "type": "quantitative",
-        "title": "Angle between the old and the new update",
+        "title": _("Angle between the old and the new update"),
         "scale": {"domain": [0, 180], "nice": False},
         "axis": {"values": [0, 30, 60, 90, 120, 150, 180], "labelExpr": _DEGREES, "grid": False},
     }

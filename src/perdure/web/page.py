@@ -1,4 +1,7 @@
-"""One self-contained page: the templates, the inlined scripts and style, and the policy that allows only these."""
+"""One self-contained page: the templates, the inlined scripts and style, and the policy that allows only these.
+
+The templates speak the language in force (`perdure.web.words`).
+"""
 
 import base64
 import hashlib
@@ -7,13 +10,16 @@ from importlib import resources
 from typing import Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
-from perdure.web import figures
+from perdure.web import figures, reported, words
+from perdure.web.headline import verdict_word
 from perdure.web.visible import capital, clip, json_for_script, one_line, visible
 
 _SCRIPTS = ("vendor/vega.min.js", "vendor/vega-lite.min.js", "vendor/vega-embed.min.js", "report.js")
 _STYLE = "report.css"
+# The spelling of the pages is British; other languages stand for themselves.
+_TAGS = {words.DEFAULT: "en-GB"}
 
 
 def read_text(folder: str, name: str) -> str:
@@ -56,6 +62,26 @@ def _shown(value: Any) -> Any:
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
+def _said(text: str, **values: Any) -> Markup:
+    """A sentence in the language in force, with its values escaped and made visible."""
+    return _filled(words._(text), values)
+
+
+def _counted(one: str, many: str, count: int, **values: Any) -> Markup:
+    return _filled(words.ngettext(one, many, count), {"count": words.whole(count), **values})
+
+
+def _filled(text: str, values: dict[str, Any]) -> Markup:
+    seen = {name: visible(value) if type(value) is str else value for name, value in values.items()}
+    # Named fields of our own sentences alone; what fills them is escaped, never parsed.
+    said = escape(text)
+    return said.format_map(seen) if values else said
+
+
+def _in_turn(*sentences: str) -> Markup:
+    return Markup(words.blank()).join(sentence for sentence in sentences if sentence)  # noqa: S704 - a blank or nothing
+
+
 def _embedded(data: Any) -> Markup:
     # json_for_script leaves no <, > or &: the text cannot end its script element.
     return Markup(json_for_script(data))  # noqa: S704
@@ -73,7 +99,7 @@ def environment() -> Environment:
 
 
 def new_environment() -> Environment:
-    """The templates with autoescape on, every text made visible, and the filters for figures."""
+    """The templates with autoescape on, every text made visible, the words of the language and filters for figures."""
     made = Environment(
         loader=FunctionLoader(_template),
         autoescape=True,
@@ -83,34 +109,44 @@ def new_environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    made.globals["_"] = str  # pages that stand alone speak English; the server puts its catalogues here
+    made.globals |= {
+        "_": _said,
+        "in_turn": _in_turn,
+        "ngettext": _counted,
+        "percent_sign": words.percent_sign,
+    }
     made.filters |= {
         "capital": capital,
         "clip": clip,
-        "counted": figures.counted,
+        "decimal": figures.decimal,
         "difference": figures.difference,
         "difference_interval": figures.difference_interval,
         "duration": figures.duration,
         "embedded": _embedded,
+        "every_reported": reported.every,
         "number": figures.number,
         "one_line": one_line,
         "percent": figures.percent,
+        "percentage": figures.percentage,
         "perplexity": figures.perplexity,
         "points": figures.points,
         "ratio": figures.ratio,
+        "reported": reported.told,
         "share": figures.share,
         "share_interval": figures.share_interval,
         "size": figures.size,
+        "verdict": verdict_word,
         "whole": figures.whole,
     }
     return made
 
 
 def render(template: str, **context: Any) -> str:
-    """The page made from a template of this package, with its scripts, style and policy inside."""
+    """The page made from a template of this package in the language in force, its scripts, style and policy inside."""
     page = environment().get_template(template)
     return page.render(
         **context,
+        lang=_TAGS.get(words.language(), words.language()),
         policy=policy(),
         style=_inlined(_STYLE),
         scripts=[_inlined(name) for name in _SCRIPTS],

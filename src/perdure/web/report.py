@@ -8,7 +8,7 @@ from perdure.measuring.continual import TaskMeasures, Training
 from perdure.measuring.neurons import CASES
 from perdure.measuring.report import Comparison, MatrixMeasures, Report, RippleMeasures
 from perdure.measuring.skills import Skill, SkillMeasures
-from perdure.web import charts, courses, figures, neurons, sentences, skills, spectra, task_charts, traces
+from perdure.web import charts, courses, neurons, sentences, skills, spectra, task_charts, traces
 from perdure.web import tasks as learning
 from perdure.web.cases import TEXT_LIMIT, Listing, examples, listing, removed_outcome
 from perdure.web.charts import Chart
@@ -17,6 +17,7 @@ from perdure.web.headline import headline
 from perdure.web.page import render
 from perdure.web.ripples import KindMeasures, RippleListing, by_kind, drawn, ripple_listing, unasked
 from perdure.web.watched import followed_up, watched
+from perdure.web.words import DEFAULT, _, counted, speaking
 
 # More than a person reads; the report's data holds all of them.
 FACT_LIMIT = 200
@@ -65,7 +66,7 @@ class Judged:
     chart: Chart
     rows: Sequence[neurons.NeuronRow]
     shares: bool
-    columns: Sequence[str] = CASES
+    columns: Sequence[str]
     limit: int = neurons.LIST_LIMIT
 
 
@@ -114,13 +115,14 @@ class AskedFact:
     new: str
 
 
-def render_report(report: Report) -> str:
-    """The report as one HTML page without outside parts; the same report gives the same page."""
-    return render("report.html.j2", **shown(report))
+def render_report(report: Report, *, language: str = DEFAULT) -> str:
+    """The report as one HTML page without outside parts, in a language; the same report gives the same page."""
+    with speaking(language):
+        return render("report.html.j2", **shown(report))
 
 
 def shown(report: Report) -> dict[str, Any]:
-    """What the templates of the report's sections show, by the names that they use."""
+    """What the templates of the report's sections show, by the names that they use, in the language in force."""
     facts = _asked_facts(report)
     edits = report.edits
     return {
@@ -191,7 +193,7 @@ def flatten(given: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]
         name = f"{prefix}{key}"
         inner = _numbered(value)
         if isinstance(inner, Mapping):
-            rows += flatten(inner, f"{name}.") or [(name, "none")]
+            rows += flatten(inner, f"{name}.") or [(name, _("none"))]
         else:
             rows.append((name, sentences.setting(value)))
     return rows
@@ -232,7 +234,7 @@ def _shares(key: str, comparisons: Sequence[Comparison]) -> Chart | None:
         return None
     says = sentences.shares(shown)
     spec, narrow = (charts.shares_chart(shown, says, narrow=narrow) for narrow in (False, True))
-    return Chart(key, "Share of answers before and after", says, spec, narrow)
+    return Chart(key, _("Share of answers before and after"), says, spec, narrow)
 
 
 def _changes(report: Report) -> Chart | None:
@@ -241,7 +243,7 @@ def _changes(report: Report) -> Chart | None:
         return None
     says = sentences.changes(comparisons)
     spec, narrow = (charts.changes_chart(comparisons, says, narrow=narrow) for narrow in (False, True))
-    return Chart("chart-changes", "Change of each capability", says, spec, narrow)
+    return Chart("chart-changes", _("Change of each capability"), says, spec, narrow)
 
 
 def _most_changed(matrices: Sequence[MatrixMeasures]) -> list[MatrixMeasures]:
@@ -258,7 +260,7 @@ def _coursed(report: Report) -> Coursed | None:
     if course is None or not (courses.is_sequence(course) or course.cohorts or course.trade_off):
         return None
     growth = [
-        Chart(f"chart-growth-{measure}", label, says, courses.growth_chart(course.growth, measure, says))
+        Chart(f"chart-growth-{measure}", _(label), says, courses.growth_chart(course.growth, measure, says))
         for measure, label in courses.MEASURES.items()
         if courses.is_sequence(course) and (says := courses.growth_words(course.growth, measure))
     ]
@@ -266,7 +268,10 @@ def _coursed(report: Report) -> Coursed | None:
     if course.trade_off:
         says = courses.trade_off_words(course.trade_off)
         curve = Chart(
-            "chart-trade-off", "Edits kept against what is lost", says, courses.trade_off_chart(course.trade_off, says)
+            "chart-trade-off",
+            _("Edits kept against what is lost"),
+            says,
+            courses.trade_off_chart(course.trade_off, says),
         )
     rows = courses.cohort_rows(course.cohorts)
     return Coursed(courses.summary(course), growth, rows, curve, courses.strength_rows(course.trade_off))
@@ -296,9 +301,10 @@ def _neurons(report: Report) -> Judged | None:
     found = report.neurons
     if found is None or not any(map(found.count, CASES)):
         return None
-    chart = Chart("chart-neurons", "Angles of the neurons", neurons.words(found), neurons.angles_chart(found))
+    chart = Chart("chart-neurons", _("Angles of the neurons"), neurons.words(found), neurons.angles_chart(found))
     shares = any(group.shared for group in found.groups)
-    return Judged(neurons.summary(found), chart, neurons.rows(found), shares=shares)
+    columns = [_(neurons.CASE_NAMES[case]) for case in CASES]
+    return Judged(neurons.summary(found), chart, neurons.rows(found), shares=shares, columns=columns)
 
 
 def _skilled(found: SkillMeasures) -> Skilled:
@@ -311,7 +317,7 @@ def _skilled(found: SkillMeasures) -> Skilled:
     return Skilled(
         says=skills.summary(found),
         measures=found,
-        shots=figures.counted(shots, "example") if isinstance(shots, int) else "examples",
+        shots=counted("{count} example", "{count} examples", shots) if isinstance(shots, int) else _("examples"),
         rows=rows[: skills.SKILL_LIMIT],
         left_out=max(0, len(rows) - skills.SKILL_LIMIT) + max(0, len(silent) - skills.SKILL_LIMIT),
         map=drawn,
@@ -325,14 +331,14 @@ def _tasked(found: TaskMeasures) -> Tasked:
     matrix = course = losses = None
     if task_charts.is_sequence(found):
         says = task_charts.matrix_words(found)
-        matrix = Chart("chart-tasks", "Every task after every version", says, task_charts.matrix_chart(found))
+        matrix = Chart("chart-tasks", _("Every task after every version"), says, task_charts.matrix_chart(found))
         says = task_charts.course_words(found)
         specs = [task_charts.course_chart(found, narrow=narrow) for narrow in (False, True)]
-        course = Chart("chart-task-course", "Tasks over the versions", says, *specs)
+        course = Chart("chart-task-course", _("Tasks over the versions"), says, *specs)
     curves = task_charts.losses(found)
     if curves:
-        says = task_charts.curve_words(curves, "loss")
-        losses = Chart("chart-losses", "Loss", says, task_charts.curve_chart(curves, "loss"))
+        says = task_charts.curve_words(curves, _("loss"))
+        losses = Chart("chart-losses", _("Loss"), says, task_charts.curve_chart(curves, _("loss")))
     return Tasked(
         says=learning.summary(found),
         rows=rows[: learning.TASK_LIMIT],
@@ -354,8 +360,8 @@ def _tasked(found: TaskMeasures) -> Tasked:
 
 
 def _penalty(place: int, curve: task_charts.Curve) -> Chart:
-    says = task_charts.curve_words([curve], "penalty")
-    return Chart(f"chart-penalty-{place}", curve.name, says, task_charts.curve_chart([curve], "penalty", small=True))
+    says = task_charts.curve_words([curve], _("penalty"))
+    return Chart(f"chart-penalty-{place}", curve.name, says, task_charts.curve_chart([curve], _("penalty"), small=True))
 
 
 def _spectra(matrices: Sequence[MatrixMeasures]) -> list[Chart]:

@@ -6,8 +6,9 @@ from itertools import accumulate
 
 from perdure.measuring.report import Comparison, RippleCase, RippleMeasures, RippleWording
 from perdure.measuring.ripple_measures import words_of
-from perdure.web import figures
 from perdure.web.cases import BAD, GOOD, TEXT_LIMIT, Outcome
+from perdure.web.reported import told
+from perdure.web.words import N_, _, counted
 
 # What the rows may take of the page, in bytes; the report's data holds all of them.
 ROOM = 120_000
@@ -16,11 +17,13 @@ _FREE = "free generation"
 # Each wording for itself, and old answers, stand in the table only.
 _DRAWN = ("steps", "all_steps", "answered")
 _MEANINGS = {
-    "several facts joined": "the answer needs several facts, one after the other; each of them is a single step",
-    "reasoning": "the answer takes a step from the new fact to something that the model may know already",
-    "another name for the subject": "the fact is asked for with the subject under another name",
-    "the fact turned round": "the fact is asked for from its other side, such as the child where the father was taught",
-    "what follows from the fact": "the answer follows from the new fact",
+    "several facts joined": N_("the answer needs several facts, one after the other; each of them is a single step"),
+    "reasoning": N_("the answer takes a step from the new fact to something that the model may know already"),
+    "another name for the subject": N_("the fact is asked for with the subject under another name"),
+    "the fact turned round": N_(
+        "the fact is asked for from its other side, such as the child where the father was taught"
+    ),
+    "what follows from the fact": N_("the answer follows from the new fact"),
 }
 
 
@@ -69,7 +72,7 @@ def ripple_listing(cases: Sequence[RippleCase], *, room: int = ROOM) -> RippleLi
     by_kind: dict[str, list[RippleRow]] = {}
     for case in kept:
         by_kind.setdefault(words_of(case.kind), []).append(_row(case))
-    groups = tuple(RippleGroup(kind, tuple(rows)) for kind, rows in by_kind.items())
+    groups = tuple(RippleGroup(told(kind), tuple(rows)) for kind, rows in by_kind.items())
     return RippleListing(groups, len(kept), len(cases) - len(kept))
 
 
@@ -82,15 +85,23 @@ def by_kind(comparisons: Sequence[Comparison]) -> tuple[KindMeasures, ...]:
     """The comparisons kind by kind, in their order."""
     found: dict[str, list[tuple[str, Comparison]]] = {}
     for given in comparisons:
-        kind, _, label = given.label.rpartition(": ")
-        found.setdefault(kind, []).append((label, given))
-    return tuple(KindMeasures(kind, _MEANINGS.get(kind, ""), tuple(rows)) for kind, rows in found.items())
+        kind, _colon, label = given.label.rpartition(": ")
+        found.setdefault(kind, []).append((told(label), given))
+    return tuple(
+        KindMeasures(told(kind), _(_MEANINGS[kind]) if kind in _MEANINGS else "", tuple(rows))
+        for kind, rows in found.items()
+    )
 
 
 def unasked(measures: RippleMeasures) -> list[str]:
     """A sentence for each reason why questions were left out."""
     return [
-        f"{figures.counted(count, 'question')} {'was' if count == 1 else 'were'} not asked: {reason}."
+        counted(
+            "{count} question was not asked: {reason}.",
+            "{count} questions were not asked: {reason}.",
+            count,
+            reason=told(reason),
+        )
         for reason, count in measures.left_out.items()
     ]
 
@@ -120,17 +131,17 @@ def _row(case: RippleCase) -> RippleRow:
         case,
         _shown(case),
         _outcome(case),
-        f"{right} of {count} wordings answered" if count > 1 else "",
-        f"{known} of {steps} single steps answered" if steps > 1 else "",
+        _("{right} of {all} wordings answered").format(right=right, all=count) if count > 1 else "",
+        _("{right} of {all} single steps answered").format(right=known, all=steps) if steps > 1 else "",
     )
 
 
 def _outcome(case: RippleCase) -> Outcome:
     if case.after_ok:
-        return Outcome(GOOD, "Right before and after" if case.before_ok else "Answered")
+        return Outcome(GOOD, N_("Right before and after") if case.before_ok else N_("Answered"))
     if case.before_ok:
-        return Outcome(BAD, "Right before, wrong now")
+        return Outcome(BAD, N_("Right before, wrong now"))
     if not case.steps_after_ok:
-        return Outcome(BAD, "Not answered")
+        return Outcome(BAD, N_("Not answered"))
     several = len(case.hops) > 1
-    return Outcome(BAD, "Every step known, not joined" if several else "Fact known, not drawn on")
+    return Outcome(BAD, N_("Every step known, not joined") if several else N_("Fact known, not drawn on"))

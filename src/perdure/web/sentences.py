@@ -8,30 +8,41 @@ from typing import Any
 from perdure.measuring.report import Comparison, MatrixMeasures
 from perdure.web import figures
 from perdure.web.charts import TRENDS, trend, worst_first
+from perdure.web.reported import told
 from perdure.web.visible import one_line, visible
+from perdure.web.words import N_, _, counted, in_turn, joined
 
 _WAYS = {
-    "free generation": "The model writes its answer freely, as it would for a user, and the answer is searched for "
-    "the expected words. This is the strictest and most honest test.",
-    "probability": "The model is shown the new and the old answer and asked which it finds more likely. It can "
-    "prefer the right one and still write something else.",
-    "teacher-forced": "The model is given the right answer word by word and only has to agree with each next word. "
-    "Such figures are higher than what users see; they are here for comparison with published results.",
-    "linear probe": "A simple classifier is trained on the model's frozen features of labelled examples and asked "
-    "about others. It tells what the features still hold, whether or not the model's own head uses it.",
-    "nearest neighbours": "An example is taken for what the labelled examples with the most similar features are. "
-    "Nothing is trained.",
-    "zero-shot": "An image is taken for the class whose name, as a text, has the most similar features.",
-    "log-likelihood": "The model chooses among fixed answers by how likely it finds each; it does not write one.",
+    "free generation": N_(
+        "The model writes its answer freely, as it would for a user, and the answer is searched for "
+        "the expected words. This is the strictest and most honest test."
+    ),
+    "probability": N_(
+        "The model is shown the new and the old answer and asked which it finds more likely. It can "
+        "prefer the right one and still write something else."
+    ),
+    "teacher-forced": N_(
+        "The model is given the right answer word by word and only has to agree with each next word. "
+        "Such figures are higher than what users see; they are here for comparison with published results."
+    ),
+    "linear probe": N_(
+        "A simple classifier is trained on the model's frozen features of labelled examples and asked "
+        "about others. It tells what the features still hold, whether or not the model's own head uses it."
+    ),
+    "nearest neighbours": N_(
+        "An example is taken for what the labelled examples with the most similar features are. Nothing is trained."
+    ),
+    "zero-shot": N_("An image is taken for the class whose name, as a text, has the most similar features."),
+    "log-likelihood": N_("The model chooses among fixed answers by how likely it finds each; it does not write one."),
 }
 
 
 def setting(value: Any) -> str:
     """A setting as text: lists and odd things as JSON, yes and no as words."""
     if value is None:
-        return "none"
+        return _("none")
     if isinstance(value, bool):
-        return "yes" if value else "no"
+        return _("yes") if value else _("no")
     if isinstance(value, str):
         return value
     if isinstance(value, int):
@@ -44,17 +55,25 @@ def setting(value: Any) -> str:
 def ways_of_judging(comparisons: Sequence[Comparison]) -> Mapping[str, str]:
     """The ways of judging that occur, each with its explanation, the strictest first."""
     used = {comparison.how for comparison in comparisons}
-    return {how: text for how, text in _WAYS.items() if how in used}
+    return {told(how): _(text) for how, text in _WAYS.items() if how in used}
 
 
 def shares(comparisons: Sequence[Comparison]) -> str:
     """The chart of shares in words."""
     parts = (
-        f"{one_line(visible(given.label))}: {figures.percent(given.before.value, given.before.n)} before, "
-        f"{figures.share(given.after)} after"
+        _("{measure}: {before} before, {after} after").format(
+            measure=named(given),
+            before=figures.percent(given.before.value, given.before.n),
+            after=figures.share(given.after),
+        )
         for given in comparisons
     )
-    return f"Share before and after with its 95% interval. {'. '.join(parts)}."
+    return _("Share before and after with its 95% interval. {each}.").format(each=joined(parts))
+
+
+def named(given: Comparison) -> str:
+    """The label of a comparison, on one line."""
+    return one_line(visible(told(given.label)))
 
 
 def changes(comparisons: Sequence[Comparison]) -> str:
@@ -62,15 +81,20 @@ def changes(comparisons: Sequence[Comparison]) -> str:
     trends = [trend(comparison, comparison.difference) for comparison in comparisons]
     worse, better = trends.count(TRENDS[0]), trends.count(TRENDS[2])
     worst = worst_first(comparisons)[0]
-    return (
-        f"Of {figures.counted(len(comparisons), 'measure')}, {_amount(worse)} clearly worse and {_amount(better)} "
-        f"clearly better; a change is clear when its whole interval lies on one side of zero. "
-        f"The least favourable: {one_line(visible(worst.label))}, {figures.difference(worst.difference)}."
+    return _(
+        "Of {measures}, {worse} and {better}; a change is clear when its whole interval lies on one side of zero. "
+        "The least favourable: {measure}, {difference}."
+    ).format(
+        measures=counted("{count} measure", "{count} measures", len(comparisons)),
+        worse=counted("{count} is clearly worse", "{count} are clearly worse", worse)
+        if worse
+        else _("none is clearly worse"),
+        better=counted("{count} is clearly better", "{count} are clearly better", better)
+        if better
+        else _("none is clearly better"),
+        measure=named(worst),
+        difference=figures.difference(worst.difference),
     )
-
-
-def _amount(count: int) -> str:
-    return "none is" if count == 0 else "1 is" if count == 1 else f"{figures.whole(count)} are"
 
 
 def reach(matrix: MatrixMeasures) -> float:
@@ -82,11 +106,14 @@ def reach(matrix: MatrixMeasures) -> float:
 
 def spectrum(matrix: MatrixMeasures) -> str:
     """The chart of one spectrum in words."""
-    return (
-        f"{visible(matrix.name)}: the largest singular value of the change is "
-        f"{figures.number(matrix.sigma_max_solved)} before the restraint and "
-        f"{figures.number(matrix.sigma_max_delta)} as applied; that of the original matrix is "
-        f"{figures.number(matrix.sigma_max_base)}."
+    return _(
+        "{matrix}: the largest singular value of the change is {solved} before the restraint and {applied} as applied; "
+        "that of the original matrix is {original}."
+    ).format(
+        matrix=visible(matrix.name),
+        solved=figures.number(matrix.sigma_max_solved),
+        applied=figures.number(matrix.sigma_max_delta),
+        original=figures.number(matrix.sigma_max_base),
     )
 
 
@@ -97,21 +124,32 @@ def movement(matrices: Sequence[MatrixMeasures]) -> str:
     over = sum(reach(matrix) >= 1 for matrix in matrices)
     most = max(map(reach, matrices))
     if over:
-        return (
-            f"In {figures.whole(over)} of {figures.counted(len(matrices), 'changed matrix', 'changed matrices')} the "
-            f"change is at least as strong as the strongest direction of the original (up to {figures.ratio(most)}): "
-            f"there it can crowd out what the model knew. {_held(matrices)}"
+        said = counted(
+            "In {over} of {count} changed matrix the change is at least as strong as the strongest direction of the "
+            "original (up to {most}): there it can crowd out what the model knew.",
+            "In {over} of {count} changed matrices the change is at least as strong as the strongest direction of the "
+            "original (up to {most}): there it can crowd out what the model knew.",
+            len(matrices),
+            over=figures.whole(over),
+            most=figures.ratio(most),
         )
-    where = "the changed matrix" if len(matrices) == 1 else f"all {len(matrices)} changed matrices"
-    return (
-        f"In {where} the change stays weaker than the strongest direction of the original "
-        f"(at most {figures.percent(most, 100)} of it), so it does not drown what the model knew. {_held(matrices)}"
+        return in_turn(said, _held(matrices))
+    said = counted(
+        "In the changed matrix the change stays weaker than the strongest direction of the original (at most {most} of "
+        "it), so it does not drown what the model knew.",
+        "In all {count} changed matrices the change stays weaker than the strongest direction of the original (at most "
+        "{most} of it), so it does not drown what the model knew.",
+        len(matrices),
+        most=figures.percent(most, 100),
     )
+    return in_turn(said, _held(matrices))
 
 
 def _held(matrices: Sequence[MatrixMeasures]) -> str:
     """What the restraint did; a contraction below a thousandth is rounding."""
     held = sum(matrix.sigma_max_delta < 0.999 * matrix.sigma_max_solved for matrix in matrices)
     if not held:
-        return "The restraint had nothing to hold back."
-    return f"The restraint held back {figures.whole(held)} of {figures.whole(len(matrices))}."
+        return _("The restraint had nothing to hold back.")
+    return _("The restraint held back {held} of {matrices}.").format(
+        held=figures.whole(held), matrices=figures.whole(len(matrices))
+    )

@@ -1,5 +1,6 @@
 """What became of skills: in plain words, as rows of tables, and as a heat-map of heads (a Vega-Lite specification)."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,20 +9,21 @@ from perdure.measuring.skills import Asked, Skill, SkillMeasures, Verdict
 from perdure.web import figures
 from perdure.web.cases import BAD, GOOD, NEUTRAL
 from perdure.web.charts import ACCENT, INK, MUTED, Spec, look
+from perdure.web.told import parts
+from perdure.web.words import N_, _, counted, in_turn, listed
 
 SHORT: Mapping[Verdict, tuple[str, str]] = {
-    "kept": (GOOD, "kept"),
-    "biased": (BAD, "still there, but out-shouted"),
-    "overwritten": (BAD, "lost"),
-    "unclear": (NEUTRAL, "unclear"),
-    "untold": (NEUTRAL, "cannot be told"),
+    "kept": (GOOD, N_("kept")),
+    "biased": (BAD, N_("still there, but out-shouted")),
+    "overwritten": (BAD, N_("lost")),
+    "unclear": (NEUTRAL, N_("unclear")),
+    "untold": (NEUTRAL, N_("cannot be told")),
 }
 """The tone of each verdict, and what it is called in tables."""
 SKILL_LIMIT = 100
 """More skills than a person reads; the report's data holds all of them."""
 _FARTHEST = 10.0  # a head that moved by more than ten times its length is drawn as having moved so far
 _MAP_HEIGHT, _ROWS = 360, (4, 26)
-_MOVED = "'layer ' + datum.layer + ', head ' + datum.head + ': moved by ' + format(datum.moved, '.1%')"
 
 
 @dataclass(frozen=True)
@@ -57,12 +59,13 @@ class LayerRow:
 def told(skills: SkillMeasures) -> list[SkillRow]:
     """The skills of which something can be said, the worst verdict first."""
     order = ("overwritten", "biased", "unclear", "kept")
-    found = [
-        SkillRow(skill, *SHORT[skill.verdict], skill.asked["few-shot"], skill.asked.get("zero-shot"))
-        for skill in skills.skills
-        if skill.verdict != "untold" and "few-shot" in skill.asked
-    ]
+    found = [_row(skill) for skill in skills.skills if skill.verdict != "untold" and "few-shot" in skill.asked]
     return sorted(found, key=lambda row: order.index(row.skill.verdict))
+
+
+def _row(skill: Skill) -> SkillRow:
+    tone, words = SHORT[skill.verdict]
+    return SkillRow(skill, tone, _(words), skill.asked["few-shot"], skill.asked.get("zero-shot"))
 
 
 def untold(skills: SkillMeasures) -> list[Skill]:
@@ -74,28 +77,32 @@ def summary(skills: SkillMeasures) -> str:
     """How many skills were kept, are out-shouted, are lost, or leave it open."""
     silent = skills.count("untold")
     total = len(skills.skills) - silent
-    parts = [
-        (skills.count("kept"), "{} as good as before"),
-        (skills.count("biased"), "{} still there but out-shouted"),
-        (skills.count("overwritten"), "{} lost"),
-    ]
-    said = [text.format(f"{figures.whole(count)} {_are(count)}") for count, text in parts if count or total]
-    if skills.count("unclear"):
-        said.append(f"for {figures.whole(skills.count('unclear'))} too few questions were asked to say")
-    first = f"Of {figures.counted(total, 'skill')} that the model before takes from examples: {', '.join(said)}."
     if not total:
-        first = "Of no skill was it sure that the model before takes it from examples, so nothing can be said."
-    return f"{first} {_of_the_rest(silent, total)}".rstrip()
+        return _("Of no skill was it sure that the model before takes it from examples, so nothing can be said.")
+    said = [
+        counted("{count} is as good as before", "{count} are as good as before", skills.count("kept")),
+        counted(
+            "{count} is still there but out-shouted", "{count} are still there but out-shouted", skills.count("biased")
+        ),
+        counted("{count} is lost", "{count} are lost", skills.count("overwritten")),
+    ]
+    if skills.count("unclear"):
+        unclear = figures.whole(skills.count("unclear"))
+        said.append(_("for {count} too few questions were asked to say").format(count=unclear))
+    first = counted(
+        "Of {count} skill that the model before takes from examples: {each}.",
+        "Of {count} skills that the model before takes from examples: {each}.",
+        total,
+        each=listed(said),
+    )
+    return in_turn(first, _of_the_rest(silent))
 
 
-def _are(count: int) -> str:
-    return "is" if count == 1 else "are"
-
-
-def _of_the_rest(silent: int, total: int) -> str:
-    if not silent or not total:
+def _of_the_rest(silent: int) -> str:
+    if not silent:
         return ""
-    return f"Of {figures.whole(silent)} more nothing can be said: examples did not surely help the model before."
+    said = _("Of {count} more nothing can be said: examples did not surely help the model before.")
+    return said.format(count=figures.whole(silent))
 
 
 def layer_rows(skills: SkillMeasures) -> list[LayerRow]:
@@ -125,7 +132,8 @@ def farthest(rows: Sequence[LayerRow]) -> tuple[int, int, float]:
 def map_title(rows: Sequence[LayerRow]) -> str:
     """What the map shows, and how strong its darkest cell is."""
     layer, head, value = farthest(rows)
-    return f"How far each head moved: the darkest cell, layer {layer}, head {head}, is {_size(value)}"
+    said = _("How far each head moved: the darkest cell, layer {layer}, head {head}, is {moved}")
+    return said.format(layer=layer, head=head, moved=_size(value))
 
 
 def map_words(rows: Sequence[LayerRow]) -> str:
@@ -134,16 +142,23 @@ def map_words(rows: Sequence[LayerRow]) -> str:
     everyone = [value for row in rows for value in row.moved]
     others = (sum(everyone) - sum(chosen)) / max(1, len(everyone) - len(chosen))
     layer, head, value = farthest(rows)
-    return (
-        f"How far the mean activation of each of {figures.counted(len(everyone), 'head')} moved, as a share of its own "
-        f"length, averaged over the skills. Those that carry the skills ({figures.counted(len(chosen), 'head')}) moved "
-        f"by {_size(sum(chosen) / max(1, len(chosen)))} on average, the others by {_size(others)}; most of all head "
-        f"{head} of layer {layer}, by {_size(value)}."
+    return _(
+        "How far the mean activation of each of {heads} moved, as a share of its own length, averaged over the skills. "
+        "Those that carry the skills ({carrying}) moved by {moved} on average, the others by {others}; most of all "
+        "head {head} of layer {layer}, by {most}."
+    ).format(
+        heads=counted("{count} head", "{count} heads", len(everyone)),
+        carrying=counted("{count} head", "{count} heads", len(chosen)),
+        moved=_size(sum(chosen) / max(1, len(chosen))),
+        others=_size(others),
+        head=head,
+        layer=layer,
+        most=_size(value),
     )
 
 
 def _size(value: float) -> str:
-    return f"{100 * value:,.{0 if value >= 0.1 else 1}f}%"
+    return figures.percentage(value, 0 if value >= 0.1 else 1)
 
 
 def heads_chart(rows: Sequence[LayerRow]) -> Spec:
@@ -192,7 +207,14 @@ def _values(rows: Sequence[LayerRow], heads: Sequence[Sequence[int]]) -> Spec:
         for row, chosen in zip(rows, heads, strict=True)
         for head in chosen
     ]
-    return {"data": {"values": values}, "transform": [{"calculate": _MOVED, "as": "figures"}]}
+    return {"data": {"values": values}, "transform": [{"calculate": _pointed(), "as": "figures"}]}
+
+
+def _pointed() -> str:
+    """What a cell says when it is pointed at, as an expression: a text for each cell would be most of the page."""
+    given = {"layer": "datum.layer", "head": "datum.head", "moved": "format(datum.moved, '.1%')"}
+    said = parts(_("layer {layer}, head {head}: moved by {moved}"))
+    return " + ".join(piece for text, name in said for piece in (json.dumps(text), given.get(name)) if piece)
 
 
 def _encoding() -> Spec:
@@ -203,8 +225,8 @@ def _encoding() -> Spec:
             "field": "layer",
             "type": "ordinal",
             "scale": scale,
-            "axis": {**axis, "title": "Layer, from the input (0) to the output"},
+            "axis": {**axis, "title": _("Layer, from the input (0) to the output")},
         },
-        "y": {"field": "head", "type": "ordinal", "scale": scale, "axis": {**axis, "title": "Head"}},
+        "y": {"field": "head", "type": "ordinal", "scale": scale, "axis": {**axis, "title": _("Head")}},
         "tooltip": {"field": "figures", "type": "nominal"},
     }

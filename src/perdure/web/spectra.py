@@ -6,19 +6,25 @@ from collections.abc import Sequence
 from perdure.measuring.report import MatrixMeasures
 from perdure.web import figures
 from perdure.web.charts import ACCENT, SAME, WORSE, Spec, colours, look
+from perdure.web.words import N_, _
 
-SERIES = ("before the restraint", "as applied")
+SERIES = (N_("before the restraint"), N_("as applied"))
 _HEIGHT = 160
 
 
 def _rows(matrix: MatrixMeasures) -> list[Spec]:
     series = zip(SERIES, (matrix.singular_values_solved, matrix.singular_values), strict=True)
     return [
-        {"rank": rank, "value": value, "series": name, "figures": f"no. {rank}, {name}: {figures.number(value)}"}
+        {"rank": rank, "value": value, "series": name, "figures": _pointed(rank, name, value)}
         for name, values in series
         for rank, value in enumerate(values, 1)
         if math.isfinite(value)
     ]
+
+
+def _pointed(rank: int, name: str, value: float) -> str:
+    said = _("no. {rank}, {series}: {value}")
+    return said.format(rank=rank, series=_(name), value=figures.number(value))
 
 
 def common_scale(matrices: Sequence[MatrixMeasures]) -> list[float]:
@@ -45,7 +51,7 @@ def spectrum_chart(matrix: MatrixMeasures, scale: Sequence[float], description: 
         "x": {
             "field": "rank",
             "type": "quantitative",
-            "title": "singular values, largest first",
+            "title": _("singular values, largest first"),
             "scale": {"nice": False, "zero": False, "padding": 12},
             "axis": {"tickMinStep": 1, "format": "d", "grid": False, "tickCount": 5},
         },

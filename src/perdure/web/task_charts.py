@@ -13,9 +13,10 @@ from perdure.web import figures
 from perdure.web.charts import ACCENT, INK, MUTED, SAME, Spec, look
 from perdure.web.tasks import TASK_LIMIT, mean, names
 from perdure.web.visible import capital, one_line, visible
+from perdure.web.words import N_, _, joined, listed
 
 _PENALTY = "regularizer/"
-_LOSSES = {"loss": "rows trained on", "eval_loss": "rows held out"}
+_LOSSES = {"loss": N_("rows trained on"), "eval_loss": N_("rows held out")}
 _PAPER = "var(--paper)"
 _ROW, _HEIGHT, _SMALL = 34, 220, 130
 _DOTS = 30  # points of a curve from which on they are not drawn
@@ -39,12 +40,17 @@ def matrix_words(found: TaskMeasures) -> str:
     """The heat-map in words."""
     called, (first, last) = names(found.tasks), (found.stages[0], found.stages[-1])
     parts = [
-        f"{called[task.digest]}: {_percent(first.exact[task.digest])} in {first.version}, "
-        f"{_percent(last.exact[task.digest])} in {last.version}"
+        _("{task}: {before} in {first}, {after} in {last}").format(
+            task=called[task.digest],
+            before=_percent(first.exact[task.digest]),
+            first=first.version,
+            after=_percent(last.exact[task.digest]),
+            last=last.version,
+        )
         for task in found.tasks[-TASK_LIMIT:]
         if task.digest in first.exact and task.digest in last.exact
     ]
-    return f"Exactly right answers by task and version. {'. '.join(parts)}."
+    return _("Exactly right answers by task and version. {each}.").format(each=joined(parts))
 
 
 def _percent(share: Share) -> str:
@@ -62,7 +68,7 @@ def matrix_chart(found: TaskMeasures) -> Spec:
     scale = {"paddingInner": 0.03, "paddingOuter": 0}
     place: Spec = {
         "x": {"field": "version", "type": "ordinal", "sort": order["x"], "scale": scale,
-              "axis": {**axis, "title": "Version, the oldest first", "labelAngle": 0, "labelOverlap": True}},
+              "axis": {**axis, "title": _("Version, the oldest first"), "labelAngle": 0, "labelOverlap": True}},
         "y": {"field": "task", "type": "nominal", "sort": order["y"], "scale": scale,
               "axis": {**axis, "title": None, "labelColor": INK, "labelFontSize": 13, "labelLimit": 220}},
     }  # fmt: skip
@@ -97,7 +103,7 @@ def _cell(task: str, version: str, share: Share, *, learnt: bool) -> Spec:
         "right": round(share.value, 4),
         "said": said,
         "learnt": learnt,
-        "figures": f"{task}, {version}: {figures.share(share)}",
+        "figures": f"{listed((task, version))}: {figures.share(share)}",
     }
 
 
@@ -105,10 +111,10 @@ def course_words(found: TaskMeasures) -> str:
     """The curves in words."""
     if found.exact is None:
         return ""
-    return (
-        f"Exactly right answers by version, a line for each task from where it was learnt, and their average, which is "
-        f"{mean(found.exact.average)} in {found.stages[-1].version}."
-    )
+    return _(
+        "Exactly right answers by version, a line for each task from where it was learnt, and their average, which is "
+        "{average} in {version}."
+    ).format(average=mean(found.exact.average), version=found.stages[-1].version)
 
 
 def course_chart(found: TaskMeasures, *, narrow: bool = False) -> Spec:
@@ -123,14 +129,14 @@ def course_chart(found: TaskMeasures, *, narrow: bool = False) -> Spec:
     averages = []
     for at, stage in enumerate(stages):
         had = [stage.exact[task.digest].value for task in found.tasks if since[task.digest] <= at]
-        averages += [_point("average of the tasks learnt", stage.version, sum(had) / len(had))] if had else []
+        averages += [_point(_("average of the tasks learnt"), stage.version, sum(had) / len(had))] if had else []
     order = [stage.version for stage in stages]
     domain = [called[task.digest] for task in shown]
     dashes: Spec = {"domain": domain, "range": list(_DASHES[: len(domain)])}
     legend = {"symbolType": "stroke", "symbolStrokeColor": INK, "columns": 1 if narrow else 3, "labelLimit": 260}
     x = {"field": "version", "type": "ordinal", "sort": order,
-         "axis": {"title": "Version", "labelAngle": 0, "labelOverlap": True}}  # fmt: skip
-    y = {"field": "right", "type": "quantitative", "title": "right, in percent", "scale": {"domain": [0, 100]},
+         "axis": {"title": _("Version"), "labelAngle": 0, "labelOverlap": True}}  # fmt: skip
+    y = {"field": "right", "type": "quantitative", "title": _("right, in percent"), "scale": {"domain": [0, 100]},
          "axis": {"tickCount": 5}}  # fmt: skip
     common = {"x": x, "y": y, "tooltip": {"field": "figures", "type": "nominal"}}
     dash = {"field": "task", "type": "nominal", "scale": dashes, "legend": legend}
@@ -152,13 +158,13 @@ def course_chart(found: TaskMeasures, *, narrow: bool = False) -> Spec:
 
 
 def _point(task: str, version: str, value: float) -> Spec:
-    right = round(100 * value, 2)
-    return {"task": task, "version": version, "right": right, "figures": f"{task}, {version}: {right:.1f}%"}
+    said = f"{listed((task, version))}: {figures.percentage(value, 1)}"
+    return {"task": task, "version": version, "right": round(100 * value, 2), "figures": said}
 
 
 def losses(found: TaskMeasures) -> list[Curve]:
     """The loss on the rows that were trained on, and on those held out, where they were logged."""
-    return [curve for key, name in _LOSSES.items() if (curve := _logged(found, key, name)).points]
+    return [curve for key, name in _LOSSES.items() if (curve := _logged(found, key, _(name))).points]
 
 
 def penalties(found: TaskMeasures) -> list[Curve]:
@@ -177,18 +183,26 @@ def _logged(found: TaskMeasures, key: str, name: str) -> Curve:
 def curve_words(curves: Sequence[Curve], what: str) -> str:
     """Curves in words: where each begins and ends."""
     parts = [
-        f"{one_line(visible(curve.name))}: {figures.number(curve.points[0][1])} at first, "
-        f"{figures.number(curve.points[-1][1])} in the end"
+        _("{curve}: {first} at first, {last} in the end").format(
+            curve=one_line(visible(curve.name)),
+            first=figures.number(curve.points[0][1]),
+            last=figures.number(curve.points[-1][1]),
+        )
         for curve in curves
     ]
-    return f"{capital(what)} by training step. {'. '.join(parts)}."
+    return _("{what} by training step. {each}.").format(what=capital(what), each=joined(parts))
+
+
+def _pointed(name: str, step: float, value: float) -> str:
+    said = _("{curve}, step {step}: {value}")
+    return said.format(curve=name, step=f"{step:g}", value=figures.number(value))
 
 
 def curve_chart(curves: Sequence[Curve], what: str, *, small: bool = False) -> Spec:
     """A line for each curve against the step; the first is the page's accent."""
     called = [one_line(visible(curve.name)) for curve in curves]
     rows = [
-        {"curve": name, "step": step, "value": value, "figures": f"{name}, step {step:g}: {figures.number(value)}"}
+        {"curve": name, "step": step, "value": value, "figures": _pointed(name, step, value)}
         for name, curve in zip(called, curves, strict=True)
         for step, value in curve.points
     ]
@@ -205,7 +219,7 @@ def curve_chart(curves: Sequence[Curve], what: str, *, small: bool = False) -> S
             "x": {
                 "field": "step",
                 "type": "quantitative",
-                "title": "training step",
+                "title": _("training step"),
                 "scale": {"nice": False},
                 "axis": {"format": "d", "grid": False, "tickMinStep": 1},
             },

@@ -8,21 +8,22 @@ from perdure.measuring.shares import Comparison, Estimate
 from perdure.web import figures
 from perdure.web.cases import BAD, GOOD, NEUTRAL, Outcome
 from perdure.web.visible import one_line, squeeze, visible
+from perdure.web.words import N_, _, counted, in_turn, listed, quoted
 
 NAME_LIMIT = 40
 TASK_LIMIT = 40
 """More tasks than a person reads; the report's data holds all of them."""
 _NEW = {
-    (False, True): Outcome(GOOD, "Learnt"),
-    (True, True): Outcome(GOOD, "Right before and after"),
-    (False, False): Outcome(BAD, "Not learnt"),
-    (True, False): Outcome(BAD, "Right before, wrong now"),
+    (False, True): Outcome(GOOD, N_("Learnt")),
+    (True, True): Outcome(GOOD, N_("Right before and after")),
+    (False, False): Outcome(BAD, N_("Not learnt")),
+    (True, False): Outcome(BAD, N_("Right before, wrong now")),
 }
 _OLD = {
-    (False, True): Outcome(GOOD, "Wrong before, right now"),
-    (True, True): Outcome(GOOD, "Still right"),
-    (False, False): Outcome(NEUTRAL, "Wrong before and after"),
-    (True, False): Outcome(BAD, "Right before, wrong now"),
+    (False, True): Outcome(GOOD, N_("Wrong before, right now")),
+    (True, True): Outcome(GOOD, N_("Still right")),
+    (False, False): Outcome(NEUTRAL, N_("Wrong before and after")),
+    (True, False): Outcome(BAD, N_("Right before, wrong now")),
 }
 
 
@@ -64,9 +65,9 @@ def summary(found: TaskMeasures) -> str:
     """What the version learnt and what became of the tasks before it, in plain words."""
     parts = [_learnt(found), _forgotten(found)]
     if found.unasked:
-        listed = ", ".join(f"“{one_line(name)}”" for name in found.unasked)
-        parts.append(f"Of {listed} nothing can be said: no test questions were kept.")
-    return " ".join(part for part in parts if part)
+        names = listed(quoted(one_line(name)) for name in found.unasked)
+        parts.append(_("Of {tasks} nothing can be said: no test questions were kept.").format(tasks=names))
+    return in_turn(*parts)
 
 
 def _learnt(found: TaskMeasures) -> str:
@@ -74,27 +75,36 @@ def _learnt(found: TaskMeasures) -> str:
         return ""
     exact = found.newest.exact
     before = figures.percent(exact.before.value, exact.before.n)
-    return (
-        f"Of the questions of the new task “{one_line(found.newest.name)}”, the model answers "
-        f"{figures.share(exact.after)} exactly right; before, it was {before}."
-    )
+    return _(
+        "Of the questions of the new task {task}, the model answers {after} exactly right; before, it was {before}."
+    ).format(task=quoted(one_line(found.newest.name)), after=figures.share(exact.after), before=before)
 
 
 def _forgotten(found: TaskMeasures) -> str:
     if found.exact is None or found.exact.forgetting is None:
         return ""
     lost, count = found.exact.forgetting, len(found.earlier)
-    earlier = "the task learnt earlier" if count == 1 else f"the {figures.whole(count)} tasks learnt earlier"
     if not lost.high > 0:
-        return f"Of {earlier}, nothing was forgotten ({figures.sample(lost.n)})."
-    mean = "" if count == 1 else " on average"
-    return f"Of {earlier}, {_points(lost)} were forgotten{mean} since."
+        return counted(
+            "Of the task learnt earlier, nothing was forgotten ({n}).",
+            "Of the {count} tasks learnt earlier, nothing was forgotten ({n}).",
+            count,
+            n=figures.sample(lost.n),
+        )
+    return counted(
+        "Of the task learnt earlier, {lost} were forgotten since.",
+        "Of the {count} tasks learnt earlier, {lost} were forgotten on average since.",
+        count,
+        lost=_points(lost),
+    )
 
 
 def _points(given: Estimate) -> str:
     """A loss in points with its interval and n, such as "3.5 points (1.2–6.0; n = 400)"."""
-    value, low, high = (f"{100 * part:.1f}" for part in (given.value, given.low, given.high))
-    return f"{value} points ({low}{figures.RANGE}{high}; {figures.sample(given.n)})"
+    value, low, high = (figures.decimal(100 * part, 1) for part in (given.value, given.low, given.high))
+    said = _("{value} points").format(value=value)
+    interval = f"{low}{figures.RANGE}{high}"
+    return _("{value} ({interval}; {n})").format(value=said, interval=interval, n=figures.sample(given.n))
 
 
 def every_figure(given: ContinualFigures) -> str:
@@ -110,17 +120,19 @@ def every_figure(given: ContinualFigures) -> str:
 
 def mean(given: Estimate) -> str:
     """A mean of shares with its interval, such as "73.3% (70.1–76.0%)"."""
-    return f"{100 * given.value:.1f}% ({100 * given.low:.1f}{figures.RANGE}{100 * given.high:.1f}%)"
+    low, high = figures.decimal(100 * given.low, 1), figures.percentage(given.high, 1)
+    return f"{figures.percentage(given.value, 1)} ({low}{figures.RANGE}{high})"
 
 
 def signed(given: Estimate, *, plus: bool = False) -> str:
     """A figure in points with its interval, such as "−2.5 (−4.0 to −1.1)"."""
-    sign = "+" if plus else ""
-    value, low, high = (
-        f"{round(100 * part, 1) + 0.0:{sign}.1f}".replace("-", figures.MINUS)
-        for part in (given.value, given.low, given.high)
-    )
-    return f"{value} ({low} to {high})"
+    value, interval = _signed(given, plus=plus)
+    return f"{value} ({interval})"
+
+
+def _signed(given: Estimate, *, plus: bool) -> tuple[str, str]:
+    value, low, high = (figures.decimal(100 * part, 1, plus=plus) for part in (given.value, given.low, given.high))
+    return value, figures.between(low, high)
 
 
 def figure_rows(found: TaskMeasures) -> list[tuple[str, str, str, str]]:
@@ -128,32 +140,31 @@ def figure_rows(found: TaskMeasures) -> list[tuple[str, str, str, str]]:
     if found.exact is None or found.rouge is None:
         return []
     told = (
-        ("Average", "all tasks, as they are answered now", "average"),
-        ("New", "each task, just after it was learnt", "new"),
-        ("Forgetting", "earlier tasks: the best since each was learnt, less now", "forgetting"),
-        ("Backward transfer", "earlier tasks: now, less just after each was learnt", "backward_transfer"),
+        (N_("Average"), N_("all tasks, as they are answered now"), "average"),
+        (N_("New"), N_("each task, just after it was learnt"), "new"),
+        (N_("Forgetting"), N_("earlier tasks: the best since each was learnt, less now"), "forgetting"),
+        (N_("Backward transfer"), N_("earlier tasks: now, less just after each was learnt"), "backward_transfer"),
     )
     rows = []
     for name, meaning, field in told:
         pair = [getattr(side, field) for side in (found.exact, found.rouge)]
         if None not in pair:
-            rows.append((name, meaning, _told(field, pair[0]), _rouge(pair[1], plus=field == "backward_transfer")))
+            rouge = _rouge(pair[1], plus=field == "backward_transfer")
+            rows.append((_(name), _(meaning), _told(field, pair[0]), rouge))
     return rows
 
 
 def _told(field: str, given: Estimate) -> str:
     if field in ("average", "new"):
         return mean(given)
-    return f"{signed(given, plus=field == 'backward_transfer')} points"
+    value, interval = _signed(given, plus=field == "backward_transfer")
+    return _("{value} ({interval}) points").format(value=value, interval=interval)
 
 
 def _rouge(given: Estimate, *, plus: bool) -> str:
     """A figure in units of Rouge-L with its interval, such as "0.863 (0.830 to 0.893)"."""
-    sign = "+" if plus else ""
-    value, low, high = (
-        f"{round(part, 3) + 0.0:{sign}.3f}".replace("-", figures.MINUS) for part in (given.value, given.low, given.high)
-    )
-    return f"{value} ({low} to {high})"
+    value, low, high = (figures.decimal(part, 3, plus=plus) for part in (given.value, given.low, given.high))
+    return f"{value} ({figures.between(low, high)})"
 
 
 def general(found: TaskMeasures) -> list[Comparison]:
@@ -164,14 +175,18 @@ def general(found: TaskMeasures) -> list[Comparison]:
 def drift_words(drift: FeatureDrift) -> str:
     """How far the hidden states moved, in words."""
     if not any(drift.by_block):
-        passages = f"{figures.sample(drift.mean.n)} passages"
-        return f"On ordinary text the model's inner states are those of the original ({passages})."
+        said = _("On ordinary text the model's inner states are those of the original ({n} passages).")
+        return said.format(n=figures.sample(drift.mean.n))
     most = max(range(len(drift.blocks)), key=lambda place: drift.by_block[place])
-    interval = f"{figures.number(drift.mean.low)} to {figures.number(drift.mean.high)}"
-    return (
-        f"On ordinary text the model's inner states are {figures.number(drift.mean.value)} from the original's "
-        f"({interval}; {figures.sample(drift.mean.n)} passages), where 0 is no change and 2 means that they have "
-        f"nothing in common; most of all in layer {drift.blocks[most]}: {figures.number(drift.by_block[most])}."
+    return _(
+        "On ordinary text the model's inner states are {distance} from the original's ({interval}; {n} passages), "
+        "where 0 is no change and 2 means that they have nothing in common; most of all in layer {layer}: {most}."
+    ).format(
+        distance=figures.number(drift.mean.value),
+        interval=figures.between(figures.number(drift.mean.low), figures.number(drift.mean.high)),
+        n=figures.sample(drift.mean.n),
+        layer=drift.blocks[most],
+        most=figures.number(drift.by_block[most]),
     )
 
 
@@ -181,9 +196,13 @@ def shift_words(shifts: Mapping[str, float]) -> str:
         return ""
     far = max(shifts, key=lambda name: shifts[name])
     middle = sum(shifts.values()) / len(shifts)
-    return (
-        f"The vectors of {figures.counted(len(shifts), 'skill')} moved by {figures.number(middle)} on average "
-        f"(1 − cosine), that of {one_line(far)} most: {figures.number(shifts[far])}."
+    return counted(
+        "The vectors of {count} skill moved by {mean} on average (1 − cosine), that of {skill} most: {most}.",
+        "The vectors of {count} skills moved by {mean} on average (1 − cosine), that of {skill} most: {most}.",
+        len(shifts),
+        mean=figures.number(middle),
+        skill=one_line(far),
+        most=figures.number(shifts[far]),
     )
 
 

@@ -8,18 +8,20 @@ from perdure.measuring.shares import Difference
 from perdure.measuring.traced import TraceLine, TraceMeasures
 from perdure.web import figures
 from perdure.web.charts import ACCENT, INK, MUTED, WORSE, Spec, look
+from perdure.web.reported import told
+from perdure.web.words import N_, _, counted, in_turn, joined, listed
 
-STATES = {"mlp": "MLPs", "hidden": "Hidden states"}
+STATES = {"mlp": N_("MLPs"), "hidden": N_("Hidden states")}
 CARRIER = ("mlp", "last subject token")  # what editors write: the MLP, there
 _ROW, _NARROW_ROW = 30, 26
 _GAINS = ("given back", "taken away")
 _SHORT = {
-    "first subject token": "subject, first",
-    "middle subject tokens": "subject, middle",
-    "last subject token": "subject, last",
-    "first token after": "after it, first",
-    "further tokens": "after it, further",
-    "last token": "last of all",
+    "first subject token": N_("subject, first"),
+    "middle subject tokens": N_("subject, middle"),
+    "last subject token": N_("subject, last"),
+    "first token after": N_("after it, first"),
+    "further tokens": N_("after it, further"),
+    "last token": N_("last of all"),
 }
 
 
@@ -35,14 +37,17 @@ class TraceRow:
 def runs(layers: Sequence[int]) -> list[tuple[int, int]]:
     """Neighbouring layers as (first, last)."""
     groups = groupby(enumerate(sorted(layers)), key=lambda pair: pair[1] - pair[0])
-    found = [[layer for _, layer in group] for _, group in groups]
+    found = [[layer for _place, layer in group] for _gap, group in groups]
     return [(group[0], group[-1]) for group in found]
 
 
 def layer_names(layers: Sequence[int]) -> str:
     """Layers as text, such as "4 to 7 and 9"."""
-    parts = [str(first) if first == last else f"{first} to {last}" for first, last in runs(layers)]
-    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+    parts = [
+        str(first) if first == last else _("{low} to {high}").format(low=first, high=last)
+        for first, last in runs(layers)
+    ]
+    return _(" and ").join([listed(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
 
 
 def strongest(line: TraceLine) -> tuple[int, Difference]:
@@ -59,20 +64,29 @@ def mean_over(line: TraceLine, layers: Sequence[int]) -> float:
 def summary(trace: TraceMeasures, edited: Sequence[int]) -> str:
     """What the trace says, and how the edited layers stand to it, in plain words."""
     line = trace.line(*CARRIER)
-    asked = (
-        f"To see where the original model keeps such knowledge, {figures.counted(trace.facts, 'fact')} that it knows "
-        f"{'was' if trace.facts == 1 else 'were'} asked with the subject's words blurred by noise, which costs the "
-        f"answer {_amount(trace.lost.value)}, and then with single parts of the model put back as they were."
+    asked = counted(
+        "To see where the original model keeps such knowledge, {count} fact that it knows was asked with the subject's "
+        "words blurred by noise, which costs the answer {lost}, and then with single parts of the model put back as "
+        "they were.",
+        "To see where the original model keeps such knowledge, {count} facts that it knows were asked with the "
+        "subject's words blurred by noise, which costs the answer {lost}, and then with single parts of the model put "
+        "back as they were.",
+        trace.facts,
+        lost=_amount(trace.lost.value),
     )
     if line is None or trace.layer is None:
-        return f"{asked} No layer alone gives any of it back."
+        return in_turn(asked, _("No layer alone gives any of it back."))
     layer, effect = strongest(line)
-    found = (
-        f"At the last word of the subject, most comes back around layer {layer}: {_amount(effect.value)} "
-        f"({figures.difference_interval(effect)}; {figures.sample(effect.n)})."
+    found = _(
+        "At the last word of the subject, most comes back around layer {layer}: {size} ({interval}; {n})."
+    ).format(
+        layer=layer,
+        size=_amount(effect.value),
+        interval=figures.difference_interval(effect),
+        n=figures.sample(effect.n),
     )
     inside = [place for place in edited if place < len(line.effects)]
-    return f"{asked} {found}{_edited(line, inside)}"
+    return in_turn(asked, found, _edited(line, inside))
 
 
 def _edited(line: TraceLine, edited: Sequence[int]) -> str:
@@ -80,12 +94,13 @@ def _edited(line: TraceLine, edited: Sequence[int]) -> str:
         return ""
     mean = _amount(mean_over(line, edited))
     if len(edited) == 1:
-        return f" This update changed layer {edited[0]}, where it is {mean}."
-    return f" This update changed layers {layer_names(edited)}, where it is {mean} on average."
+        return _("This update changed layer {layer}, where it is {size}.").format(layer=edited[0], size=mean)
+    said = _("This update changed layers {layers}, where it is {size} on average.")
+    return said.format(layers=layer_names(edited), size=mean)
 
 
 def _amount(value: float) -> str:
-    return f"{figures.points(value).removeprefix('+')} points of its probability"
+    return _("{size} of its probability").format(size=figures.size_in_points(value))
 
 
 def chart_words(trace: TraceMeasures, state: str) -> str:
@@ -93,15 +108,25 @@ def chart_words(trace: TraceMeasures, state: str) -> str:
     parts = []
     for line in _lines(trace, state):
         layer, effect = strongest(line)
-        parts.append(f"{line.tokens}: at most {figures.points(effect.value)} points, layer {layer}")
-    return f"{STATES.get(state, state)} put back, by layer and token. {'. '.join(parts)}."
+        parts.append(
+            _("{tokens}: at most {size}, layer {layer}").format(
+                tokens=told(line.tokens), size=figures.in_points(effect.value), layer=layer
+            )
+        )
+    said = _("{states} put back, by layer and token. {each}.")
+    return said.format(states=state_name(state), each=joined(parts))
+
+
+def state_name(state: str) -> str:
+    """What is put back, in words."""
+    return _(STATES[state]) if state in STATES else state
 
 
 def rows(trace: TraceMeasures) -> dict[str, list[TraceRow]]:
     """From each kind of state, in words, to a row for each class of tokens."""
     found: dict[str, list[TraceRow]] = {}
     for line in trace.lines:
-        found.setdefault(STATES.get(line.state, line.state), []).append(TraceRow(line, *strongest(line)))
+        found.setdefault(state_name(line.state), []).append(TraceRow(line, *strongest(line)))
     return found
 
 
@@ -112,16 +137,17 @@ def darkest(trace: TraceMeasures, state: str) -> float:
 
 def title(trace: TraceMeasures, state: str) -> str:
     """What is put back, and how strong the darkest cell is: each map has its own scale."""
-    many = f", {trace.window} neighbouring layers at a time" if state == "mlp" and trace.window > 1 else ""
-    return (
-        f"{STATES[state]}{many}: the darkest cell is {figures.points(darkest(trace, state)).removeprefix('+')} points"
-    )
+    size = figures.size_in_points(darkest(trace, state))
+    if state == "mlp" and trace.window > 1:
+        said = _("{states}, {window} neighbouring layers at a time: the darkest cell is {size}")
+        return said.format(states=state_name(state), window=trace.window, size=size)
+    return _("{states}: the darkest cell is {size}").format(states=state_name(state), size=size)
 
 
 def trace_chart(trace: TraceMeasures, state: str, edited: Sequence[int], *, narrow: bool = False) -> Spec:
     """A cell for each layer and class of tokens, the stronger the more is given back, and the edited layers framed."""
     lines = _lines(trace, state)
-    names = [_SHORT.get(line.tokens, line.tokens) if narrow else line.tokens for line in lines]
+    names = [_short(line.tokens) if narrow else told(line.tokens) for line in lines]
     depth = max(len(line.effects) for line in lines)
     row = _NARROW_ROW if narrow else _ROW
     return {
@@ -132,6 +158,10 @@ def trace_chart(trace: TraceMeasures, state: str, edited: Sequence[int], *, narr
         "view": {"fill": "var(--panel)", "stroke": None},
         "config": look(),
     }
+
+
+def _short(tokens: str) -> str:
+    return _(_SHORT[tokens]) if tokens in _SHORT else tokens
 
 
 def _lines(trace: TraceMeasures, state: str) -> list[TraceLine]:
@@ -174,14 +204,16 @@ def _cell(tokens: str, layer: int, effect: Difference) -> Spec:
         "right": layer + 0.5,
         "size": 100 * abs(effect.value),
         "gain": _GAINS[effect.value < 0],
-        "figures": f"layer {layer}, {tokens}: {figures.difference(effect)}",
+        "figures": _("layer {layer}, {tokens}: {difference}").format(
+            layer=layer, tokens=tokens, difference=figures.difference(effect)
+        ),
     }
 
 
 def _layers(depth: int) -> Spec:
     return {
         "type": "quantitative",
-        "title": "Layer, from the input (0) to the output",
+        "title": _("Layer, from the input (0) to the output"),
         "scale": {"domain": [-0.5, depth - 0.5], "nice": False, "zero": False},
         "axis": {"tickMinStep": 1, "format": "d", "grid": False, "domain": False, "labelColor": MUTED},
     }

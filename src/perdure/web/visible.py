@@ -34,6 +34,11 @@ def clip(text: str, limit: int) -> str:
     return f"{head[:cut] if cut > limit // 2 else head}…"
 
 
+def columns(text: str) -> int:
+    """How wide the text is, in letters: signs of Chinese, Japanese and Korean take the room of two (UAX 11)."""
+    return sum(2 if unicodedata.east_asian_width(sign) in "WF" else 1 for sign in text)
+
+
 def squeeze(text: str, limit: int) -> str:
     """At most `limit` characters of the text, with an ellipsis in the middle: names often differ at their ends."""
     if len(text) <= limit:

@@ -9,6 +9,7 @@ from perdure.measuring.watched import WatchedConcept, WatchedMeasures
 from perdure.web import charts, figures, sentences
 from perdure.web.charts import Chart
 from perdure.web.visible import one_line, squeeze, visible
+from perdure.web.words import _, counted, in_turn, listed, quoted
 
 NAME_LIMIT = 60
 ROW_LIMIT = 20
@@ -27,7 +28,7 @@ class WatchedRow:
     def comparison(self) -> Comparison:
         """As the chart draws it: with the interval that holds for all concepts at once."""
         return self.found.linear.model_copy(update={
-            "label": f"{self.name} (protected)" if self.found.protected else self.name,
+            "label": _("{name} (protected)").format(name=self.name) if self.found.protected else self.name,
             "difference": self.found.jointly,
             "against_base": None,
         })  # fmt: skip
@@ -56,7 +57,7 @@ def watched(found: WatchedMeasures) -> Watched:
     drawn = [row.comparison for row in rows]
     says = sentences.changes(drawn)
     specs = [charts.changes_chart(drawn, says, narrow=narrow) for narrow in (False, True)]
-    chart = Chart("chart-watched", "Change of each watched concept", says, *specs)
+    chart = Chart("chart-watched", _("Change of each watched concept"), says, *specs)
     return Watched(summary(found), found, rows, len(every) - len(rows), chart)
 
 
@@ -78,45 +79,68 @@ def watched_rows(found: WatchedMeasures) -> list[WatchedRow]:
 
 def summary(found: WatchedMeasures) -> str:
     """What became of the concepts, in plain words."""
-    whose = f"the traffic of “{one_line(found.counted)}”" if found.counted else "the traffic"
-    parts = [
-        f"In “{one_line(found.source)}”, {figures.counted(len(found.concepts), 'concept')} were found without labels.",
-        f"Over {whose}, the model tells them apart {_moved(found.traffic)} than before"
-        + (f", and {_moved(found.traffic_against_base)} than the original." if found.traffic_against_base else "."),
-    ]
-    return " ".join([*parts, _worse(found), _protected(found)]).strip()
+    first = counted(
+        "In {source}, {count} concept was found without labels.",
+        "In {source}, {count} concepts were found without labels.",
+        len(found.concepts),
+        source=quoted(one_line(found.source)),
+    )
+    return in_turn(first, _told_apart(found), _worse(found), _protected(found))
+
+
+def _told_apart(found: WatchedMeasures) -> str:
+    """How well the model tells the concepts apart, against before and against the original."""
+    whose = _("the traffic")
+    if found.counted:
+        whose = _("the traffic of {source}").format(source=quoted(one_line(found.counted)))
+    said = _("Over {traffic}, the model tells them apart {changed} than before.")
+    since = ""
+    if found.traffic_against_base:
+        said = _("Over {traffic}, the model tells them apart {changed} than before, and {since} than the original.")
+        since = _moved(found.traffic_against_base)
+    return said.format(traffic=whose, changed=_moved(found.traffic), since=since)
 
 
 def _moved(given: Difference) -> str:
-    """Such as "4.4 points less often (−5.1 to −3.7; n = 900)"; no direction where the interval holds zero."""
-    behind = f"({figures.difference_interval(given)} points; {figures.sample(given.n)})"
+    """Such as "4.4 points less often (−5.1 to −3.7 points; n = 900)"; no direction where the interval holds zero."""
     if given.low <= 0 <= given.high:
-        return f"neither clearly more nor less often {behind}"
-    size = figures.points(abs(given.value)).removeprefix("+")
-    return f"{size} points {'less' if given.value < 0 else 'more'} often {behind}"
+        said = _("neither clearly more nor less often ({interval} points; {n})")
+    elif given.value < 0:
+        said = _("{size} less often ({interval} points; {n})")
+    else:
+        said = _("{size} more often ({interval} points; {n})")
+    return said.format(
+        size=figures.size_in_points(abs(given.value)),
+        interval=figures.difference_interval(given),
+        n=figures.sample(given.n),
+    )
 
 
 def _worse(found: WatchedMeasures) -> str:
     lost = found.worse
     if not lost:
-        return "None got clearly worse."
+        return _("None got clearly worse.")
     called = {row.found.concept.id: row.name for row in watched_rows(found)}
-    listed = ", ".join(f"“{called[each.concept.id]}”" for each in lost[:_NAMED])
-    share = sum(each.concept.share for each in lost)
-    more = f" and {figures.whole(len(lost) - _NAMED)} more" if len(lost) > _NAMED else ""
-    verb = "It is" if len(lost) == 1 else "They are"
-    return f"Clearly worse: {listed}{more}. {verb} {100 * share:.1f}% of the traffic."
+    names = listed(quoted(called[each.concept.id]) for each in lost[:_NAMED])
+    if len(lost) > _NAMED:
+        more = figures.whole(len(lost) - _NAMED)
+        names = _("{names} and {count} more").format(names=names, count=more)
+    share = figures.percentage(sum(each.concept.share for each in lost), 1)
+    said = _("It is {share} of the traffic.") if len(lost) == 1 else _("They are {share} of the traffic.")
+    return in_turn(_("Clearly worse: {names}.").format(names=names), said.format(share=share))
 
 
 def _protected(found: WatchedMeasures) -> str:
     kept = found.protected
     if not kept:
-        return "None is protected."
+        return _("None is protected.")
     worst = min(kept, key=lambda each: each.linear.difference.value)
     if len(kept) == 1:
-        return f"The protected one changed by {figures.difference(worst.linear.difference)}."
-    return (
-        f"Of the {figures.whole(len(kept))} protected ones, the one that moved furthest down, "
-        f"“{squeeze(one_line(visible(worst.concept.name)), NAME_LIMIT)}”, "
-        f"changed by {figures.difference(worst.linear.difference)}."
+        said = _("The protected one changed by {difference}.")
+        return said.format(difference=figures.difference(worst.linear.difference))
+    said = _("Of the {count} protected ones, the one that moved furthest down, {name}, changed by {difference}.")
+    return said.format(
+        count=figures.whole(len(kept)),
+        name=quoted(squeeze(one_line(visible(worst.concept.name)), NAME_LIMIT)),
+        difference=figures.difference(worst.linear.difference),
     )

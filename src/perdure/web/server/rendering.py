@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import Request, Response
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from perdure.web.page import new_environment
 from perdure.web.server import access, kpis, words
@@ -18,7 +18,6 @@ from perdure.web.server.secrets import form_token, new_secret
 from perdure.web.server.services import Services
 from perdure.web.server.shield import SAFE
 from perdure.web.server.told import told
-from perdure.web.visible import visible
 
 _TOLD = ("message", "trouble", "task_trouble", "how")
 _YEAR_S = 365 * 24 * 3600
@@ -93,31 +92,10 @@ def set_cookie(answer: Response, services: Services, secret: str, *, name: str =
 @cache
 def _environment() -> Environment:
     made = new_environment()
-    made.globals |= {
-        "_": _said,
-        "ngettext": _counted,
-        "asset": address,
-        "access": access,
-    }
+    made.globals |= {"asset": address, "access": access}
     made.filters |= {"hundredths": words.hundredths, "moment": moment, "short": short, "told": told}
     made.filters |= {"entered": kpis.entered, "mean": kpis.mean, "signed": kpis.signed}
     return made
-
-
-def _said(text: str, **values: Any) -> Markup:
-    """A sentence in the language of the request, with its values escaped and made visible."""
-    return _filled(words._(text), values)
-
-
-def _counted(one: str, many: str, count: int, **values: Any) -> Markup:
-    return _filled(words.ngettext(one, many, count), {"count": words.whole(count), **values})
-
-
-def _filled(text: str, values: dict[str, Any]) -> Markup:
-    seen = {name: visible(value) if type(value) is str else value for name, value in values.items()}
-    # Named fields of our own sentences alone; what fills them is escaped, never parsed.
-    said = escape(text)
-    return said.format_map(seen) if values else said
 
 
 def moment(given: str | float) -> Markup:

@@ -15,6 +15,7 @@ from perdure.web.server.naming import VERSION, Ref
 from perdure.web.server.rendering import page
 from perdure.web.server.routing import Routes, identity_of, services_of
 from perdure.web.server.seeing import Sight, made_with
+from perdure.web.words import language
 
 routes = Routes("/versions")
 _PAGE, _DRAWN = 50, 40
@@ -95,4 +96,5 @@ def report(request: Request, ref: Ref) -> Response:
         raise WorkspaceError(f"{chosen.name} has no report; measure it first")
     # A download, not a page of this server: its scripts stand in it and run nowhere near these cookies.
     headers = {"content-disposition": f'attachment; filename="{chosen.name}.html"'}
-    return Response(render_report(found), media_type="text/html; charset=utf-8", headers=headers)
+    text = render_report(found, language=language())
+    return Response(text, media_type="text/html; charset=utf-8", headers=headers)
