@@ -68,11 +68,12 @@ class Browser:
 class Served:
     """A workspace, its server and the people who use it."""
 
-    def __init__(self, shop, *, clock=None, **settings) -> None:
+    def __init__(self, shop, *, clock=None, transport=None, **settings) -> None:
         self.shop, self.clock = shop, clock or Clock()
         chosen = ServerSettings(hosts=frozenset({HOST}), requests_per_minute=100_000, writes_per_minute=100_000)
         self.settings = chosen.model_copy(update=settings)
-        self.services = Services.over(shop, self.settings, store=Store(shop.folder, self.clock), hasher=QUICK_HASH)
+        store = Store(shop.folder, self.clock)
+        self.services = Services.over(shop, self.settings, store=store, hasher=QUICK_HASH, transport=transport)
         self.app = create_app(self.services)
 
     def join(self, name, *roles) -> None:

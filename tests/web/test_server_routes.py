@@ -14,8 +14,8 @@ from perdure.web.server.tokens import SCOPES
 # What somebody may do, said once more and apart from the code: path pattern to the people who may.
 ALL = set(PEOPLE)
 OPEN = {"GET /static/{name}", "GET /health", "GET /sign-in", "POST /sign-in", "GET /setup", "POST /setup"}
-OPEN |= {"GET /join", "POST /join", "POST /language"}
-OWN = {"GET /", "POST /sign-out", "GET /account", "GET /api/v1/me"}
+OPEN |= {"GET /join", "POST /join", "POST /language", "GET /oidc/callback", "POST /oidc/sign-in", "POST /oidc/join"}
+OWN = {"GET /", "POST /sign-out", "GET /account", "GET /api/v1/me", "POST /oidc/confirm"}
 ONLY = {
     "GET /request": {"asker"}, "POST /request": {"asker"}, "POST /changes": {"asker"}, "POST /jobs": {"asker"},
     "POST /versions/{ref}/approve": {"agreer"}, "POST /versions/{ref}/reject": {"agreer"},
@@ -36,6 +36,7 @@ PROGRAMS = {
     "POST /versions/{ref}/break-glass": "", "POST /emergencies": "", "GET /members": "", "POST /members": "",
     "GET /metrics": "metrics", "POST /kpis": "kpis",
     "POST /account": "", "GET /account": "", "POST /sign-out": "", "GET /": "",
+    "POST /oidc": "",
 }  # fmt: skip
 
 
@@ -117,6 +118,29 @@ def test_every_route_for_every_program(served):
                 wrong.append((route, has, answer.status_code))
     assert wrong == []
     assert seen > 150
+
+
+def test_with_a_provider_the_same_routes_are_closed(served):
+    """What its routes do for each visitor where they are more than an address with nothing behind it."""
+    from issuing import serve
+
+    made, _ = serve(served.shop, clock=served.clock)
+    wrong = []
+    for route, method, path in every(made.app):
+        if "/oidc/" not in route and not route.startswith("POST /members"):
+            continue
+        for name in ("", *PEOPLE, "nobody"):
+            answer = ask(Browser(made, name), method, path)
+            reached = answer.status_code not in (401, 404) and "takes the role" not in answer.text
+            reached = reached and not answer.headers.get("location", "").startswith("/sign-in")
+            allowed = people_of(route)
+            if reached != (allowed is None or name in allowed):
+                wrong.append((route, name, answer.status_code))
+    assert wrong == []
+    program = made.program("chief", *SCOPES)
+    assert {program.post(path).status_code for path in ("/oidc/confirm", "/members/address", "/members/unlink")} == {
+        403
+    }
 
 
 def test_a_token_never_has_more_than_its_owner(served):

@@ -7,10 +7,14 @@ import typer
 
 from perdure.cli.console import note, say, say_json
 from perdure.cli.options import Actor, AsJson, Device, Folder, opened
-from perdure.errors import UnknownNameError
+from perdure.errors import SettingError, UnknownNameError
 
 if TYPE_CHECKING:
     from perdure.web.server import Services
+    from perdure.web.server.oidc.settings import OidcSettings
+    from perdure.web.server.running import Listening
+
+_PROVIDER = "Signing in at a provider (OpenID Connect)"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -36,6 +40,27 @@ def serve(
     gateway: Annotated[
         bool, typer.Option("--gateway", help="Also answer applications under /v1, as OpenAI's protocol has it.")
     ] = False,
+    oidc_issuer: Annotated[
+        str, typer.Option(metavar="URL", rich_help_panel=_PROVIDER, help="The provider, as its tokens name it.")
+    ] = "",
+    oidc_client: Annotated[
+        str, typer.Option(metavar="ID", rich_help_panel=_PROVIDER, help="As what this server is registered there.")
+    ] = "",
+    oidc_secret_file: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            rich_help_panel=_PROVIDER,
+            help="A file with the client secret; or else it is read from PERDURE_OIDC_SECRET.",
+        ),
+    ] = None,
+    oidc_claim: Annotated[
+        str, typer.Option(rich_help_panel=_PROVIDER, help="The claim that names people; email must be verified.")
+    ] = "email",
+    oidc_label: Annotated[
+        str, typer.Option(rich_help_panel=_PROVIDER, help="What the button calls the provider; else its host.")
+    ] = "",
     workspace: Folder = Path(),
     device: Device = "cpu",
 ) -> None:
@@ -50,19 +75,42 @@ def serve(
         perdure serve --gateway
 
         perdure serve --host 0.0.0.0 --port 443 --certificate cert.pem --key key.pem --host-name perdure.example.com
+
+        perdure serve --behind-tls --host-name perdure.example.com --oidc-issuer https://login.example.com \
+            --oidc-client perdure --oidc-secret-file secret.txt
     """
     from perdure.web.server import Services
     from perdure.web.server.running import Listening
     from perdure.web.server.running import serve as run
 
     listening = Listening(host, port, tuple(host_name or ()), certificate, key, behind_tls)
-    settings = listening.settings()
+    oidc = _provider(listening, oidc_issuer, oidc_client, oidc_secret_file, claim=oidc_claim, label=oidc_label)
+    settings = listening.settings(oidc)
     with opened(workspace, quiet=True, device=device) as shop:
         services = Services.over(shop, settings)
+        if oidc is not None:
+            note(f"people may sign in at {oidc.issuer}; register {oidc.redirect} there", style="dim")
         _tell(services, f"{settings.scheme}://{host if ':' not in host else f'[{host}]'}:{port}")
         if gateway:
             _tell_of_gateway(services)
         run(services, listening, device=device, workers=workers, gateway=gateway)
+
+
+def _provider(
+    listening: "Listening", issuer: str, client: str, secret_file: Path | None, *, claim: str, label: str
+) -> "OidcSettings | None":
+    from perdure.settings import checked
+    from perdure.web.server.oidc.settings import OidcSettings, read_secret
+
+    secret = read_secret(secret_file)
+    if not issuer and not client:
+        if secret_file is not None:
+            raise SettingError("--oidc-secret-file is for --oidc-issuer and --oidc-client; give these too")
+        return None
+    if not issuer or not client:
+        raise SettingError("signing in at a provider needs both --oidc-issuer and --oidc-client")
+    given = {"issuer": issuer, "client_id": client, "client_secret": secret, "origin": listening.origin}
+    return checked(OidcSettings, {**given, "claim": claim, "label": label}, "the sign-in provider")
 
 
 def _tell(services: "Services", address: str) -> None:
@@ -111,6 +159,9 @@ def invite(
     role: Annotated[
         list[str] | None, typer.Option(help="A role to grant: requester, approver, operator, auditor, admin; repeat.")
     ] = None,
+    address: Annotated[
+        str, typer.Option(help="Their address at the sign-in provider, which opens the account at the first sign-in.")
+    ] = "",
     workspace: Folder = Path(),
     actor: Actor = "",
     json: AsJson = False,
@@ -126,6 +177,9 @@ def invite(
         services, who = Services.over(shop), actor or current_user()
         own, code = services.accounts.invite(name)
         shop.archive.record("invitation", {"account": own}, actor=who)
+        if address:
+            services.identities.expect(own, address)
+            shop.archive.record("address set", {"account": own}, actor=who)
         for each in role or ():
             shop.grant(own, each, by=who)
     if json:

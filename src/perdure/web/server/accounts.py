@@ -17,6 +17,7 @@ from perdure.workspace.people import SYSTEM, is_machine, same
 NAME_LIMIT = 64
 PASSWORD_LIMIT = 512
 _HOUR = 3600.0
+_SOMEBODY = "SELECT 1 FROM users WHERE password IS NOT NULL OR name IN (SELECT name FROM identities)"
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Accounts:
 
     def empty(self) -> bool:
         """Whether nobody can sign in yet."""
-        return self._store.row("SELECT 1 FROM users WHERE password IS NOT NULL") is None
+        return self._store.row(_SOMEBODY) is None
 
     # Coming in
 
@@ -106,7 +107,7 @@ class Accounts:
         with self._store.transaction() as connection:
             query = "DELETE FROM invitations WHERE hash = ? AND name IS NULL AND expires > ?"
             used = connection.execute(query, (digest_secret(code), self._store.clock())).rowcount
-            taken = connection.execute("SELECT 1 FROM users WHERE password IS NOT NULL").fetchone()
+            taken = connection.execute(_SOMEBODY).fetchone()
             if used != 1 or taken:
                 raise RefusedError(_("The code is not right, was used already, or is too old."))
             values = (name, name.casefold(), hashed, self._store.clock())
@@ -130,6 +131,21 @@ class Accounts:
             connection.execute("UPDATE users SET password = ?, disabled = 0 WHERE name = ?", (hashed, own))
             connection.execute("DELETE FROM logins WHERE name = ?", (own,))
         return str(own)
+
+    def invited(self, code: str, name: str) -> tuple[str, str]:
+        """The account and the stored hash of an invitation that is still open; it is not used up.
+
+        Raises:
+            RefusedError: The code is wrong, used, too old or for somebody else.
+        """
+        query = (
+            "SELECT hash, name FROM invitations JOIN users USING (name) WHERE hash = ? AND folded = ? AND expires > ?"
+        )
+        chosen = (digest_secret(code), checked_name(name).casefold(), self._store.clock())
+        row = self._store.row(query, *chosen)
+        if row is None:
+            raise RefusedError(_("The name or the code is not right, or the code was used already or is too old."))
+        return str(row["name"]), str(row["hash"])
 
     # Passwords
 

@@ -23,6 +23,7 @@ from perdure.errors import (
 )
 from perdure.web.server import api, pages
 from perdure.web.server.access import DeniedError
+from perdure.web.server.oidc.fetching import ProviderError
 from perdure.web.server.rendering import page
 from perdure.web.server.routing import API, GuardedRoute, NotFoundError, language_of, services_of
 from perdure.web.server.services import Services
@@ -36,6 +37,7 @@ _STATUS: tuple[tuple[type[Exception], int], ...] = (
     (UnknownNameError, 404),
     (RequestError, 422),
     (SettingError, 422),
+    (ProviderError, 502),
     (ModelError, 422),
     (RefusedError, 409),
     (WorkspaceError, 409),

@@ -49,6 +49,10 @@ class Logins:
         """End one login."""
         self._store.write("DELETE FROM logins WHERE hash = ?", digest_secret(secret))
 
+    def close_hashed(self, hashed: str) -> None:
+        """End the login with this hash, if there is one."""
+        self._store.write("DELETE FROM logins WHERE hash = ?", hashed)
+
     def close_all(self, name: str) -> None:
         """End every login of an account."""
         self._store.write("DELETE FROM logins WHERE name = ?", name)

@@ -44,6 +44,7 @@ def page(request: Request, template: str, *, status: int = 200, **context: Any) 
             again=request.url.path if request.method in SAFE else "/",
             form_token=form_token(session),
             field=FIELD,
+            provider=services.provider.settings.name if services.provider else "",
             language=words.language(),
             languages={tag: words.LANGUAGES[tag] for tag in words.available()},
             **_spoken(context),

@@ -13,7 +13,8 @@ from starlette.datastructures import UploadFile
 
 from perdure.errors import PerdureError
 from perdure.web.server.access import Access, DeniedError, Identity
-from perdure.web.server.secrets import form_token, same
+from perdure.web.server.confirmations import Act
+from perdure.web.server.secrets import digest_secret, form_token, same
 from perdure.web.server.services import Services
 from perdure.web.server.shield import SAFE
 from perdure.web.server.words import _, choose, speaking
@@ -197,15 +198,26 @@ def address_of(request: Request) -> str:
     return request.client.host if request.client else "unknown"
 
 
-def confirm(request: Request, password: str) -> None:
-    """Check that who is signed in gave their password again.
+def confirm(request: Request, password: str, act: Act | None = None) -> None:
+    """Check that it is who is signed in: by the password, or by a confirmation at the provider, which is used up.
+
+    Args:
+        request: What they ask for.
+        password: What they typed; empty where they confirmed at the provider.
+        act: What a confirmation must be for; None where a password alone will do.
 
     Raises:
-        DeniedError: They did not, or too many wrong ones were given.
+        DeniedError: It is not confirmed, or too many wrong passwords were given.
     """
-    services, name, address = services_of(request), identity_of(request).name, address_of(request)
-    if identity_of(request).way != "login":
+    services, me, address = services_of(request), identity_of(request), address_of(request)
+    name = me.name
+    if me.way != "login":
         raise DeniedError(403, _("A person must sign in for this."))
+    if not password and act is not None and services.confirmations.use(digest_secret(me.session), act):
+        return
+    if not password:
+        words = _("Give your password once more, or confirm at the sign-in provider that it is you.")
+        raise DeniedError(403, words if services.provider else _("Give your password once more."))
     if services.wrong.must_wait(name, address):
         raise DeniedError(429, _("Too many wrong passwords. Wait a quarter of an hour."))
     if services.accounts.right(name, password) is None:

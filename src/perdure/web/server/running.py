@@ -15,6 +15,7 @@ from pathlib import Path
 from perdure.errors import SettingError
 from perdure.web.server.app import shielded
 from perdure.web.server.jobs import LANES
+from perdure.web.server.oidc.settings import OidcSettings
 from perdure.web.server.services import Services
 from perdure.web.server.settings import ServerSettings
 from perdure.web.server.shield import App
@@ -50,8 +51,19 @@ class Listening:
         """Whether browsers reach it over https."""
         return self.behind_tls or self.certificate is not None
 
-    def settings(self) -> ServerSettings:
+    @property
+    def origin(self) -> str:
+        """Where browsers reach it: under the first name that it was given, else at its address on this machine."""
+        name = (self.names or ("127.0.0.1",))[0].lower()
+        scheme, usual = ("https", 443) if self.tls else ("http", 80)
+        plain = ":" in name.removeprefix("[::1]") or self.port == usual or (self.behind_tls and bool(self.names))
+        return f"{scheme}://{name}" if plain else f"{scheme}://{name}:{self.port}"
+
+    def settings(self, oidc: OidcSettings | None = None) -> ServerSettings:
         """The server's settings for this.
+
+        Args:
+            oidc: Signing in at an identity provider; passwords alone when not given.
 
         Raises:
             SettingError: Passwords would cross a network in the clear.
@@ -63,7 +75,7 @@ class Listening:
             )
         if (self.certificate is None) != (self.key is None):
             raise SettingError("TLS needs both --certificate and --key")
-        return ServerSettings(hosts=frozenset(self._hosts()), scheme="https" if self.tls else "http")
+        return ServerSettings(hosts=frozenset(self._hosts()), scheme="https" if self.tls else "http", oidc=oidc)
 
     def _hosts(self) -> Iterator[str]:
         """Values of the Host header: with the port where it is not the scheme's own."""

@@ -30,6 +30,10 @@ ACTIONS = (
     N_("password set"),
     N_("token made"),
     N_("token revoked"),
+    N_("address set"),
+    N_("address removed"),
+    N_("identity linked"),
+    N_("identity unlinked"),
 )
 METHODS = (
     N_("Many facts in one batch, written into several MLPs only along directions that text uses little."),

@@ -2,11 +2,16 @@
 
 from dataclasses import dataclass
 
+import httpx
 from argon2 import PasswordHasher
 
 from perdure.web.server.accounts import Accounts
+from perdure.web.server.confirmations import Confirmations
 from perdure.web.server.jobs import Jobs
 from perdure.web.server.logins import Logins
+from perdure.web.server.oidc.flows import Flows
+from perdure.web.server.oidc.identities import Identities
+from perdure.web.server.oidc.provider import Provider
 from perdure.web.server.settings import ServerSettings
 from perdure.web.server.store import Store
 from perdure.web.server.throttle import Pace, WrongPasswords
@@ -31,6 +36,10 @@ class Services:
     pace: Pace
     watch: Watch
     metrics: Metrics
+    identities: Identities
+    flows: Flows
+    confirmations: Confirmations
+    provider: Provider | None = None
 
     @classmethod
     def over(
@@ -40,6 +49,7 @@ class Services:
         *,
         store: Store | None = None,
         hasher: PasswordHasher | None = None,
+        transport: httpx.BaseTransport | None = None,
     ) -> "Services":
         """The services of a workspace.
 
@@ -48,6 +58,7 @@ class Services:
             settings: Of the server; the defaults when not given.
             store: Its database; `server.sqlite` beside the workspace's when not given.
             hasher: How passwords are hashed; argon2's recommended costs when not given.
+            transport: How the provider is reached; over the network when not given.
         """
         chosen = settings or ServerSettings()
         kept = store or Store(shop.folder)
@@ -63,4 +74,8 @@ class Services:
             Pace(chosen),
             Watch(shop),
             Metrics(shop),
+            Identities(kept),
+            Flows(kept, chosen),
+            Confirmations(kept, chosen),
+            Provider(chosen.oidc, kept.clock, transport) if chosen.oidc else None,
         )

@@ -2,7 +2,9 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from perdure.web.server.oidc.settings import OidcSettings
 
 KIB, MIB = 1 << 10, 1 << 20
 
@@ -30,6 +32,13 @@ class ServerSettings(BaseModel):
     tries_per_address: int = Field(40, gt=0, description="Wrong passwords from one address before it must wait")
     wait_minutes: float = Field(15.0, gt=0, description="How far back wrong passwords count")
     token_days: int = Field(90, gt=0, description="The longest life of an API token")
+    oidc: OidcSettings | None = Field(None, description="Signing in at an identity provider; passwords alone without")
+
+    @model_validator(mode="after")
+    def _answers_the_provider(self) -> "ServerSettings":
+        if self.oidc and self.oidc.origin not in {self.origin(host) for host in self.hosts}:
+            raise ValueError(f"the provider would send browsers to {self.oidc.origin}, which is not answered")
+        return self
 
     @property
     def secure(self) -> bool:

@@ -12,9 +12,8 @@ from typing import Any
 from perdure.errors import WorkspaceError
 
 FILE_NAME = "server.sqlite"
-SCHEMA = 1
 _BUSY_S = 10.0
-_STATEMENTS = (
+_FIRST = (
     """CREATE TABLE users (
         name TEXT PRIMARY KEY, folded TEXT NOT NULL UNIQUE, password TEXT, language TEXT NOT NULL DEFAULT '',
         created REAL NOT NULL, disabled INTEGER NOT NULL DEFAULT 0)""",
@@ -35,6 +34,20 @@ _STATEMENTS = (
         changed REAL NOT NULL, result TEXT NOT NULL DEFAULT '{}', error TEXT NOT NULL DEFAULT '')""",
     "CREATE INDEX jobs_state ON jobs (lane, state, place)",
 )
+_PROVIDER = (
+    """CREATE TABLE identities (
+        issuer TEXT NOT NULL, subject TEXT NOT NULL, name TEXT NOT NULL UNIQUE REFERENCES users (name),
+        PRIMARY KEY (issuer, subject))""",
+    "CREATE TABLE expected (person TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE REFERENCES users (name))",
+    """CREATE TABLE flows (
+        state TEXT PRIMARY KEY, browser TEXT NOT NULL, nonce TEXT NOT NULL, purpose TEXT NOT NULL,
+        kept TEXT NOT NULL, created REAL NOT NULL, expires REAL NOT NULL)""",
+    """CREATE TABLE confirmations (
+        login TEXT NOT NULL, act TEXT NOT NULL, expires REAL NOT NULL, PRIMARY KEY (login, act))""",
+)
+# What each schema added to the one before.
+_STEPS = (_FIRST, _PROVIDER)
+SCHEMA = len(_STEPS)
 
 
 class Store:
@@ -110,7 +123,7 @@ class Store:
                     f"{FILE_NAME} was written by a newer perdure (schema {found}; this one knows up to {SCHEMA}). "
                     "Update perdure"
                 )
-            if found == 0:
-                for statement in _STATEMENTS:
+            if found < SCHEMA:
+                for statement in (one for step in _STEPS[found:] for one in step):
                     connection.execute(statement)
                 connection.execute(f"PRAGMA user_version = {SCHEMA}")

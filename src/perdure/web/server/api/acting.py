@@ -10,6 +10,7 @@ from perdure.web.server.access import ASK, AUDIT, CHANGE, COMMENT, COMPARE, DECI
 from perdure.web.server.api import shapes
 from perdure.web.server.api.reading import kpis_shown
 from perdure.web.server.api.shapes import JobShown
+from perdure.web.server.confirmations import approving
 from perdure.web.server.jobs import Job
 from perdure.web.server.naming import Alias, JobId, Ref
 from perdure.web.server.pages import requesting as pages
@@ -85,10 +86,10 @@ def comment(request: Request, ref: Ref, given: shapes.Words) -> None:
 @routes.post("/versions/{ref}/approve", DECIDE, status_code=204)
 def approve(request: Request, ref: Ref, given: shapes.Approval) -> None:
     """Consent to a version, over the report and the policy that were seen."""
-    confirm(request, given.password)
-    services_of(request).shop.approve(
-        ref, identity_of(request).name, given.comment, report=given.report, policy=given.policy
-    )
+    shop = services_of(request).shop
+    version = shop.version(ref)
+    confirm(request, given.password, approving(version.id, given.report, given.policy))
+    shop.approve(version, identity_of(request).name, given.comment, report=given.report, policy=given.policy)
 
 
 @routes.post("/versions/{ref}/reject", DECIDE, status_code=204)

@@ -194,11 +194,11 @@ class Words(_Given):
 
 
 class Approval(_Given):
-    """A consent; it takes a person who signed in, and their password once more."""
+    """A consent; it takes a person who signed in, and their password once more or what they confirmed on its page."""
 
     report: str = Field(pattern=HASH, description="The digest of the report that was seen")
     policy: str = Field(pattern=HASH, description="The digest of the policy that was seen")
-    password: str = Field(max_length=1024)
+    password: str = Field("", max_length=1024, description="Empty where they confirmed at the sign-in provider")
     comment: str = Field("", max_length=_TEXT)
 
 

@@ -8,12 +8,14 @@ from perdure.web.server.pages import (
     kpis,
     measuring,
     overview,
+    provider,
     requesting,
     versions,
 )
 
 ALL = (
     entering.routes,
+    provider.routes,
     account.routes,
     overview.routes,
     versions.routes,

@@ -8,7 +8,9 @@ from fastapi.responses import RedirectResponse, Response
 from perdure.errors import PerdureError, RefusedError
 from perdure.web.server import tokens
 from perdure.web.server.access import ACCOUNT
+from perdure.web.server.confirmations import MAKING_A_TOKEN
 from perdure.web.server.pages.entering import Password
+from perdure.web.server.proving import proof
 from perdure.web.server.rendering import page, set_cookie, set_language
 from perdure.web.server.routing import Routes, confirm, identity_of, services_of
 from perdure.web.server.words import _
@@ -59,14 +61,14 @@ def leave_everywhere(request: Request) -> Response:
 def make_token(
     request: Request,
     label: Annotated[str, Form(max_length=200)],
-    password: Password,
+    password: Password = "",
     scopes: Annotated[list[str] | None, Form(max_length=10)] = None,
     days: Annotated[int, Form()] = 30,
 ) -> Response:
     """Make a token; it is shown once."""
     services, name = services_of(request), identity_of(request).name
     try:
-        confirm(request, password)
+        confirm(request, password, MAKING_A_TOKEN)
         secret, token = services.tokens.make(name, label, scopes or [], days)
     except PerdureError as error:
         return _account(request, trouble=str(error), status=422)
@@ -94,5 +96,6 @@ def _account(request: Request, *, status: int = 200, **context: str) -> Response
         scopes={scope: _(words) for scope, words in tokens.SCOPES.items()},
         most_days=services.settings.token_days,
         least=services.settings.password_length,
+        proof=proof(request, MAKING_A_TOKEN),
         **context,
     )

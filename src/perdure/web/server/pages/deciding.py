@@ -9,6 +9,7 @@ from fastapi.responses import RedirectResponse, Response
 from perdure.errors import RefusedError
 from perdure.web.server import asking
 from perdure.web.server.access import ASK, BREAK, COMMENT, DECIDE, MEASURE, RELEASE
+from perdure.web.server.confirmations import approving, breaking
 from perdure.web.server.naming import ALIAS, Alias, JobId, Ref, Row
 from perdure.web.server.pages.entering import Password
 from perdure.web.server.rendering import page
@@ -38,12 +39,13 @@ def measure(request: Request, ref: Ref) -> Response:
 
 @routes.post("/versions/{ref}/approve", DECIDE)
 def approve(
-    request: Request, ref: Ref, report: Digest, policy: Digest, password: Password, comment: Words = ""
+    request: Request, ref: Ref, report: Digest, policy: Digest, password: Password = "", comment: Words = ""
 ) -> Response:
     """Consent to a version, over the report and the policy that were on the page."""
-    confirm(request, password)
     shop = services_of(request).shop
-    shop.approve(ref, identity_of(request).name, comment, report=report, policy=policy)
+    version = shop.version(ref)
+    confirm(request, password, approving(version.id, report, policy))
+    shop.approve(version, identity_of(request).name, comment, report=report, policy=policy)
     return _back(ref, "decision")
 
 
@@ -76,13 +78,14 @@ def break_glass(
     ref: Ref,
     alias: OnAlias,
     reason: Words,
-    password: Password,
+    password: Password = "",
     hours: Annotated[int, Form(ge=1, le=168)] = 24,
 ) -> Response:
     """Let an alias hold a version without consent: loud, and for a limited time."""
-    confirm(request, password)
-    who = identity_of(request).name
-    services_of(request).shop.break_glass(ref, alias, who, reason, timedelta(hours=hours))
+    who, shop = identity_of(request).name, services_of(request).shop
+    version = shop.version(ref)
+    confirm(request, password, breaking(version.id, alias))
+    shop.break_glass(version, alias, who, reason, timedelta(hours=hours))
     return RedirectResponse("/", status_code=303)
 
 

@@ -44,8 +44,8 @@ def sign_in(request: Request, next: str = "/") -> Response:
     if services_of(request).accounts.empty():
         return RedirectResponse("/setup", status_code=303)
     if identity_of(request).way == "login":
-        return RedirectResponse(_local(next), status_code=303)
-    return page(request, "sign_in", goal=_local(next))
+        return RedirectResponse(local(next), status_code=303)
+    return page(request, "sign_in", goal=local(next))
 
 
 @routes.post("/sign-in", ANYBODY)
@@ -54,14 +54,14 @@ def enter(request: Request, name: Name, password: Password, next: Annotated[str,
     services, address = services_of(request), address_of(request)
     if services.wrong.must_wait(name, address):
         words = _("Too many wrong passwords. Wait a quarter of an hour.")
-        return page(request, "sign_in", status=429, goal=_local(next), trouble=words)
+        return page(request, "sign_in", status=429, goal=local(next), trouble=words)
     account = services.accounts.right(name, password)
     if account is None:
         services.wrong.note(name, address)
         words = _("The name or the password is not right.")
-        return page(request, "sign_in", status=403, goal=_local(next), trouble=words, name=name)
+        return page(request, "sign_in", status=403, goal=local(next), trouble=words, name=name)
     services.wrong.forget(name)
-    return _welcome(services, request, account.name, _local(next))
+    return _welcome(services, request, account.name, local(next))
 
 
 @routes.post("/sign-out", ACCOUNT)
@@ -84,7 +84,7 @@ def speak(
     services, me = services_of(request), identity_of(request)
     if me.way == "login":
         services.accounts.speak(me.name, language)
-    answer = RedirectResponse(_local(next), status_code=303)
+    answer = RedirectResponse(local(next), status_code=303)
     set_language(answer, services, language)
     return answer
 
@@ -102,7 +102,7 @@ def set_up(request: Request, code: Code, name: Name, password: Password, again: 
     """Open the first account; it is an administrator."""
     services = services_of(request)
     try:
-        _check_pace(services, request)
+        check_pace(services, request)
         _check_again(password, again)
         _check_first(services, name)
         own = services.accounts.set_up(code.strip(), name, password)
@@ -126,7 +126,7 @@ def joined(request: Request, code: Code, name: Name, password: Password, again: 
     """Set a password with the code of an invitation."""
     services = services_of(request)
     try:
-        _check_pace(services, request)
+        check_pace(services, request)
         _check_again(password, again)
         own = services.accounts.join(code.strip(), name, password)
     except PerdureError as error:
@@ -147,7 +147,8 @@ def _welcome(services: Services, request: Request, name: str, goal: str) -> Resp
     return answer
 
 
-def _check_pace(services: Services, request: Request) -> None:
+def check_pace(services: Services, request: Request) -> None:
+    """Refuse an address from which too many wrong codes came."""
     if services.wrong.must_wait("", address_of(request)):
         raise RefusedError(_("Too many wrong codes. Wait a quarter of an hour."))
 
@@ -165,6 +166,6 @@ def _check_first(services: Services, name: str) -> None:
         raise RefusedError(words.format(names=", ".join(admins)))
 
 
-def _local(goal: str) -> str:
+def local(goal: str) -> str:
     """An address on this server, whatever was given."""
     return goal if _LOCAL.fullmatch(goal) else "/"

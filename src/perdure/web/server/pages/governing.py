@@ -13,8 +13,10 @@ from perdure.governance.explaining import HOW, explain
 from perdure.web.charts import Chart
 from perdure.web.server import asking
 from perdure.web.server.access import AUDIT, GOVERN, SEE
+from perdure.web.server.confirmations import GOVERNING
 from perdure.web.server.naming import LAST
 from perdure.web.server.pages.entering import Password
+from perdure.web.server.proving import proof
 from perdure.web.server.rendering import page
 from perdure.web.server.routing import Routes, confirm, identity_of, services_of
 from perdure.web.server.seeing import Sight
@@ -112,11 +114,11 @@ def members(request: Request) -> Response:
 
 
 @routes.post("/members/invite", GOVERN)
-def invite(request: Request, name: Who, password: Password) -> Response:
+def invite(request: Request, name: Who, password: Password = "") -> Response:
     """Give somebody an account, or a way to a new password; the code is shown once."""
     services, me = services_of(request), identity_of(request)
     try:
-        confirm(request, password)
+        confirm(request, password, GOVERNING)
         own, code = services.accounts.invite(name)
     except PerdureError as error:
         return _members(request, status=422, trouble=str(error))
@@ -126,12 +128,12 @@ def invite(request: Request, name: Who, password: Password) -> Response:
 
 @routes.post("/members/roles", GOVERN)
 def change_roles(
-    request: Request, name: Who, password: Password, roles: Annotated[list[str] | None, Form(max_length=10)] = None
+    request: Request, name: Who, password: Password = "", roles: Annotated[list[str] | None, Form(max_length=10)] = None
 ) -> Response:
     """Give somebody exactly these roles."""
     shop, me = services_of(request).shop, identity_of(request)
     try:
-        confirm(request, password)
+        confirm(request, password, GOVERNING)
         wished, held = set(roles or ()), shop.roles(name)
         for role in sorted(wished - held):
             shop.grant(name, role, by=me.name)
@@ -173,5 +175,8 @@ def _members(request: Request, *, status: int = 200, **context: str) -> Response
         rows=rows,
         roles={role: words[role] for role in ROLES},
         sight=sight,
+        proof=proof(request, GOVERNING),
+        expected=services.identities.expected(),
+        linked=services.identities.linked(services.settings.oidc.issuer) if services.settings.oidc else frozenset(),
         **context,
     )

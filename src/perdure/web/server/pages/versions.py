@@ -9,9 +9,11 @@ from perdure.errors import WorkspaceError
 from perdure.web.report import render_report
 from perdure.web.server import asking
 from perdure.web.server.access import COMPARE, SEE
+from perdure.web.server.confirmations import approving, breaking
 from perdure.web.server.graph import draw
 from perdure.web.server.judging import candidate, hindrance
 from perdure.web.server.naming import VERSION, Ref
+from perdure.web.server.proving import proof
 from perdure.web.server.rendering import page
 from perdure.web.server.routing import Routes, identity_of, services_of
 from perdure.web.server.seeing import Sight, made_with
@@ -80,6 +82,8 @@ def version(request: Request, ref: Ref) -> Response:
         version=chosen,
         made_with=made_with,
         hindrance=hindrance(found, me.name),
+        proof=proof(request, approving(chosen.id, found.seen, found.policy)),
+        emergency=proof(request, breaking(chosen.id, "production")),
         storage=services.shop.archive.storage(chosen),
         aliases=sorted({"staging", "production", *sight.aliases}),
         rejected=services.shop.rejected(chosen),
