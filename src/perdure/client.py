@@ -92,6 +92,10 @@ class Client:
         """What served when."""
         return list(self._get(f"/aliases/{_quoted(alias)}/history"))
 
+    def canaries(self) -> list[Json]:
+        """Every canary, oldest first, with what the gateway saw of those that run."""
+        return list(self._get("/canaries"))
+
     def policy(self) -> Json:
         """The policy in force, as it is and in words."""
         return dict(self._get("/policy"))
@@ -143,6 +147,18 @@ class Client:
         """
         return list(self._post("/kpis", {"rows": [dict(row) for row in rows]}))
 
+    def remove(self, fact: str, *, on: str = "", note: str = "") -> Json:
+        """Ask for a version without one fact, named by its id; the request."""
+        return dict(self._post(f"/lineage/{_quoted(fact)}/remove", {"on": on, "note": note}))
+
+    def evidence(self, ref: str, *, timeout: float = 3600.0) -> bytes:
+        """The signed evidence of a version as the bytes of a zip file, waited for."""
+        job = self.wait(dict(self._post(f"/versions/{_quoted(ref)}/evidence", {})), timeout=timeout)
+        request = urllib.request.Request(  # noqa: S310 - the address was checked
+            f"{self._base}/jobs/{_quoted(job['id'])}/evidence", headers={**self._headers, "accept": "application/zip"}
+        )
+        return self._fetch(request)
+
     def measure(self, ref: str) -> Json:
         """Ask for a version to be measured; the request."""
         return dict(self._post(f"/versions/{_quoted(ref)}/measure", {}))
@@ -161,6 +177,26 @@ class Client:
     def rollback(self, alias: str) -> Json:
         """Let an alias hold what it held before; the version."""
         return dict(self._post(f"/aliases/{_quoted(alias)}/rollback", {}))
+
+    def start_canary(self, ref: str, alias: str, **plan: Any) -> Json:
+        """Let an approved version answer a first share of an alias's requests.
+
+        Args:
+            ref: Which version.
+            alias: Whose requests.
+            **plan: `weights`, `hold_seconds`, `hold_requests`, `success`, `failure`, `slower`, `sure`.
+        """
+        return dict(self._post(f"/versions/{_quoted(ref)}/canary", {"alias": alias, "plan": plan}))
+
+    def step_canary(self, alias: str, weight: float, *, reason: str = "", number: int | None = None) -> Json:
+        """Give a canary's candidate another share."""
+        given = {"weight": weight, "reason": reason, "number": number}
+        return dict(self._post(f"/aliases/{_quoted(alias)}/canary/step", given))
+
+    def end_canary(self, alias: str, how: str, *, reason: str = "", number: int | None = None) -> Json:
+        """End a canary: `promote` its candidate, let it `fall back`, or `stop`."""
+        given = {"how": how, "reason": reason, "number": number}
+        return dict(self._post(f"/aliases/{_quoted(alias)}/canary/end", given))
 
     def job(self, identifier: str) -> Json:
         """A request as it stands."""
@@ -194,10 +230,16 @@ class Client:
         return self._send(request)
 
     def _send(self, request: urllib.request.Request) -> Any:
+        data = self._fetch(request)
+        try:
+            return json.loads(data) if data else None
+        except ValueError as error:
+            raise ServerError(f"{self._base} gave no answer: {error}") from error
+
+    def _fetch(self, request: urllib.request.Request) -> bytes:
         try:
             with self._opener.open(request, timeout=self._timeout) as answer:
-                data = answer.read()
-                return json.loads(data) if data else None
+                return bytes(answer.read())
         except urllib.error.HTTPError as error:
             raise _refusal(error.code, error.read()) from None
         except (OSError, ValueError) as error:

@@ -56,7 +56,7 @@ def test_a_figure_is_entered_by_form_and_corrected_by_a_row(served):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"value": "many"}, "Figure: "),
+        ({"value": "many"}, "Value: "),
         ({"value": "nan"}, "must be a finite number"),
         ({"unit": ""}, "must be printable words"),
         ({"better": "more"}, "Better is: "),

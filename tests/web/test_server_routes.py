@@ -20,6 +20,7 @@ ONLY = {
     "GET /request": {"asker"}, "POST /request": {"asker"}, "POST /changes": {"asker"}, "POST /jobs": {"asker"},
     "POST /versions/{ref}/approve": {"agreer"}, "POST /versions/{ref}/reject": {"agreer"},
     "POST /emergencies": {"agreer"},
+    "POST /lineage": {"asker"}, "POST /versions/{ref}/canary": {"runner"},
     "POST /versions/{ref}/promote": {"runner"}, "POST /aliases": {"runner"},
     "POST /versions/{ref}/break-glass": {"runner"},
     "POST /versions/{ref}/ask": {"asker", "agreer", "runner"}, "GET /answers": {"asker", "agreer", "runner"},
@@ -31,6 +32,7 @@ ONLY = {
 PROGRAMS = {
     "POST /changes": "request", "GET /request": "request", "POST /request": "request", "POST /jobs": "request",
     "POST /versions/{ref}/ask": "request", "GET /answers": "request", "POST /versions/{ref}/measure": "request",
+    "POST /lineage": "request", "POST /versions/{ref}/canary": "operate",
     "POST /versions/{ref}/promote": "operate", "POST /aliases": "operate",
     "POST /versions/{ref}/comment": "", "POST /versions/{ref}/approve": "", "POST /versions/{ref}/reject": "",
     "POST /versions/{ref}/break-glass": "", "POST /emergencies": "", "GET /members": "", "POST /members": "",

@@ -182,8 +182,18 @@ def test_the_lower_rooms_still_say_what_is_listed():
     said = said_in(workspace, requests, governance, measuring)
     ends = {text.strip("\0 ;").strip() for text in said} | {text.strip() for text in said}
     # These are put together from several texts; the tests of pages and of the policy see them whole.
-    composed = ("{has} (", "{has}; ", "{said} and ", "{name} asked for v", "and {count} more", "has the roles")
-    for listed in (*sentences.DECISIONS, *sentences.RELEASES, *sentences.REQUESTS, *sentences.KPIS):
+    composed = (
+        "{has} (",
+        "{has}; ",
+        "{said} and ",
+        "{name} asked for v",
+        "and {count} more",
+        "has the roles",
+        "{failures} of",
+        "held for {held}",
+        "{alias} holds",
+    )
+    for listed in sentences.SAID:
         if not listed.startswith(composed):
             bare = shape(listed).strip("\0 ;").strip()
             assert bare in ends or shape(listed) in ends, listed

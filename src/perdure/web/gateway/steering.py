@@ -56,26 +56,7 @@ class Steering:
 
     def measures(self, canary: Canary) -> CanaryMeasures:
         """What was seen of a canary, on both sides."""
-        since = datetime.fromisoformat(canary.steps[-1].time).timestamp()
-        mine, stable = (
-            self._traffic.tally(
-                canary.number,
-                version,
-                since=since,
-                refusals=self._judging.refusals,
-                bad_score=self._judging.bad_score,
-            )
-            for version in (canary.candidate, canary.stable)
-        )
-        return CanaryMeasures(
-            weight=canary.weight,
-            held_seconds=max(0.0, self._clock() - since),
-            held_requests=mine.since,
-            requests=mine.requests,
-            failures=mine.failures,
-            seconds=mine.seconds,
-            stable_seconds=stable.seconds,
-        )
+        return measured(canary, self._traffic, self._judging, self._clock())
 
     def _judge(self, canary: Canary) -> None:
         decision = decide(canary.plan, self.measures(canary))
@@ -96,3 +77,28 @@ class Steering:
             self._shop.end_canary(canary.alias, "promote", actor=ACTOR, reason=reason, number=number)
         elif decision.weight > canary.weight:
             self._shop.step_canary(canary.alias, decision.weight, actor=ACTOR, reason=reason, number=number)
+
+
+def measured(canary: Canary, traffic: Traffic, judging: Judging, now: float) -> CanaryMeasures:
+    """What was seen of a canary, on both sides.
+
+    Args:
+        canary: Which.
+        traffic: What was seen.
+        judging: What counts as a failure.
+        now: The time in seconds since 1970.
+    """
+    since = datetime.fromisoformat(canary.steps[-1].time).timestamp()
+    mine, stable = (
+        traffic.tally(canary.number, version, since=since, refusals=judging.refusals, bad_score=judging.bad_score)
+        for version in (canary.candidate, canary.stable)
+    )
+    return CanaryMeasures(
+        weight=canary.weight,
+        held_seconds=max(0.0, now - since),
+        held_requests=mine.since,
+        requests=mine.requests,
+        failures=mine.failures,
+        seconds=mine.seconds,
+        stable_seconds=stable.seconds,
+    )

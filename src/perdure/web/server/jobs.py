@@ -13,6 +13,7 @@ from perdure.web.server.words import _
 QUEUED, RUNNING, DONE, FAILED, STOPPED = "queued", "running", "done", "failed", "stopped"
 CHANGES, QUESTIONS = "changes", "questions"
 LANES = (CHANGES, QUESTIONS)
+SHOWN = ("facts", "task", "removal", "measure")
 ATTEMPTS = 3
 _WAITING_LIMIT = 200
 _WAITING_EACH = 40
@@ -35,7 +36,7 @@ class Job:
         id: What names it; unguessable.
         place: Its place in the queue of all time.
         lane: "changes" (one after the other) or "questions" (not held up by changes).
-        kind: What it does: "facts", "task", "measure", "ask", "compare" or "verify".
+        kind: What it does: "facts", "task", "removal", "measure", "ask", "compare", "verify" or "evidence".
         requester: Who asked.
         title: What was asked, in a few words.
         payload: The request as JSON.
@@ -95,7 +96,7 @@ class Jobs:
             RefusedError: Too much waits already.
         """
         identifier, now = secrets.token_hex(16), self._store.clock()
-        lane = QUESTIONS if kind in ("ask", "compare", "verify") else CHANGES
+        lane = QUESTIONS if kind in ("ask", "compare", "verify", "evidence") else CHANGES
         with self._store.transaction() as connection:
             counts = "SELECT COUNT(*), COALESCE(SUM(requester = ?), 0) FROM jobs WHERE state IN ('queued', 'running')"
             waiting, own = connection.execute(counts, (requester,)).fetchone()
@@ -123,7 +124,7 @@ class Jobs:
             raise UnknownNameError("request", identifier[:40], [])
         return _job(row)
 
-    def newest(self, limit: int = 50, *, kinds: tuple[str, ...] = ("facts", "task", "measure")) -> list[Job]:
+    def newest(self, limit: int = 50, *, kinds: tuple[str, ...] = SHOWN) -> list[Job]:
         """The newest jobs of some kinds, the newest first."""
         marks = ",".join("?" * len(kinds))
         query = f"SELECT {_FIELDS} FROM jobs WHERE kind IN ({marks}) ORDER BY place DESC LIMIT ?"  # noqa: S608

@@ -185,6 +185,11 @@ def signed(value: float) -> str:
     return f"+{entered(rounded)}" if rounded > 0 else entered(rounded)
 
 
+def tenths(share: float) -> str:
+    """A share in percent with as many decimals as it has, such as "2.5%"."""
+    return f"{entered(round(100 * share, 4))}%"
+
+
 def typed_of(row: Kpi, version: str) -> dict[str, Any]:
     """A figure as the form shows it that will correct it."""
     names = ("name", "unit", "better", "period_start", "period_end", "value")

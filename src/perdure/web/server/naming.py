@@ -13,3 +13,4 @@ Ref = Annotated[str, Path(pattern=VERSION, description="v3, an alias, latest, or
 Alias = Annotated[str, Path(pattern=ALIAS, description="Such as staging or production")]
 Row = Annotated[int, Path(ge=1, le=LAST, description="The number of a row of the ledger")]
 JobId = Annotated[str, Path(pattern=JOB, description="The id of a request")]
+Fact = Annotated[str, Path(pattern="^[0-9a-f]{4,64}$", description="The id of a fact, or its first digits")]

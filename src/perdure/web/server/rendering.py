@@ -95,7 +95,7 @@ def _environment() -> Environment:
     made = new_environment()
     made.globals |= {"asset": address, "access": access}
     made.filters |= {"hundredths": words.hundredths, "moment": moment, "short": short, "told": told}
-    made.filters |= {"entered": kpis.entered, "mean": kpis.mean, "signed": kpis.signed}
+    made.filters |= {"entered": kpis.entered, "mean": kpis.mean, "signed": kpis.signed, "tenths": kpis.tenths}
     return made
 
 

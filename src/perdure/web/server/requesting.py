@@ -15,7 +15,9 @@ from perdure.web.server.services import Services
 from perdure.web.server.told import told
 from perdure.web.server.words import _, ngettext
 from perdure.workspace import Settings, Version
+from perdure.workspace.removing import plan_removal
 from perdure.workspace.runs import AUTO
+from perdure.workspace.teachings import Lineage
 
 USUAL_EDITOR = "memit"
 NOTE_LIMIT = 2000
@@ -89,6 +91,41 @@ def request_task(services: Services, task: Task, name: str, data: bytes, how: Ho
     payload = {"task": task.name, "file": name, "rows": len(task.train), "how": how.model_dump(), "on": parent.id}
     title = _("Learn the task {name}").format(name=task.name)
     return services.jobs.add("task", payload, requester=requester, title=title, data=data)
+
+
+def request_removal(services: Services, fact: str, on: str, note: str, requester: str) -> Job:
+    """Put the removal of a fact into the queue, after a plan showed that it can be taken out.
+
+    Args:
+        services: Of the server.
+        fact: Its id.
+        on: The version to take it out of; the newest that holds it and was not rejected when empty.
+        note: Why; it becomes a comment on the version.
+        requester: Who asks.
+
+    Raises:
+        RefusedError: It is a task, lives in no version, or cannot be taken out of this one.
+    """
+    found = services.shop.lineage_of(fact)
+    if found.kind != "fact":
+        raise RefusedError(_("A task cannot be taken out of a version; go back to one that did not learn it."))
+    origin = services.shop.version(on) if on else _holding(services, found)
+    if origin.name not in found.lives_in:
+        raise RefusedError(_("{version} does not hold this fact.").format(version=origin.name))
+    plan_removal(services.shop, [found.id], on=origin)
+    said = f"{found.shown.get('prompt', '')} {found.shown.get('target_new', '')}"
+    title = _("Take out: {fact}").format(fact=said.strip())
+    payload = {"fact": found.id, "shown": dict(found.shown), "on": origin.id, "note": note[:NOTE_LIMIT]}
+    return services.jobs.add("removal", payload, requester=requester, title=title)
+
+
+def _holding(services: Services, found: Lineage) -> Version:
+    """The newest version that holds a fact and does not stand on a rejected one."""
+    held = (services.shop.version(name) for name in reversed(found.lives_in))
+    chosen = next((version for version in held if services.shop.rejected(version) is None), None)
+    if chosen is None:
+        raise RefusedError(_("No version that may be built on holds this fact."))
+    return chosen
 
 
 def settings_of(how: How) -> Settings:

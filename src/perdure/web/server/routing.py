@@ -109,10 +109,10 @@ class Routes:
 
     def add_to(self, app: FastAPI) -> None:
         """Open the routes in an application."""
-        listed = {"tags": [self.tag], "responses": _FAULTS}
-        shown: dict[str, Any] = listed if self.tag else {"include_in_schema": False}
+        shown: dict[str, Any] = {"tags": [self.tag]} if self.tag else {"include_in_schema": False}
         for method, path, endpoint, options in self._declared:
-            app.router.add_api_route(self.prefix + path, endpoint, methods=[method], **shown, **options)
+            told = {"responses": {**_FAULTS, **options.get("responses", {})}} if self.tag else {}
+            app.router.add_api_route(self.prefix + path, endpoint, methods=[method], **{**shown, **options, **told})
 
 
 def language_of(request: Request) -> str:

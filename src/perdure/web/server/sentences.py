@@ -59,6 +59,7 @@ STAGES = (
     N_("reading text for second moments"),
     N_("comparing"),
     N_("reading every byte"),
+    N_("writing the evidence"),
 )
 DECISIONS = (
     N_("no valid approval"),
@@ -208,7 +209,20 @@ POLICY = (
     N_("{count} different other people must approve"),
     N_("Nobody approves what they asked for, nor what stands on something that they asked for and nobody approved."),
 )
+CANARIES = (
+    N_("{failures} of {requests} requests failed, surely more than {share}"),
+    N_("{failures} of {requests} requests failed; not surely fewer than {share} yet"),
+    N_("{failures} of {requests} requests failed, surely fewer than {share}"),
+    N_("held for {held} of {needed} requests, {seconds} of {hold} s"),
+    N_("more than {factor} times as slow"),
+    N_("{alias} holds nothing to compare with; a canary needs two versions"),
+    N_("{alias} holds {version} already; a canary needs two versions"),
+    N_("{alias} has canary {number} already; end it first"),
+    N_("{alias} has no canary that runs; see its history"),
+    N_("{alias} has canary {number} now; canary {other} ended"),
+)
 # A word in place of a name, where there is none to name.
 OPTIONAL = frozenset({"now", "expected"})
 STANDINGS = (N_("nothing"), N_("candidate"), N_("approved"), N_("rejected"))
-ALL = (*ROLES, *ACTIONS, *METHODS, *STAGES, *DECISIONS, *RELEASES, *REQUESTS, *KPIS, *FORMS, *POLICY, *STANDINGS)
+SAID = (*DECISIONS, *RELEASES, *REQUESTS, *KPIS, *CANARIES)
+ALL = (*ROLES, *ACTIONS, *METHODS, *STAGES, *SAID, *FORMS, *POLICY, *STANDINGS)

@@ -10,12 +10,13 @@ from typing import Any
 
 from perdure.errors import PerdureError, WorkspaceError
 from perdure.progress import silent
-from perdure.web.server import asking
+from perdure.web.server import asking, packs
 from perdure.web.server.jobs import CHANGES, DONE, FAILED, STOPPED, Job, Jobs, StopError
 from perdure.web.server.requesting import How, settings_of
 from perdure.web.server.store import Store
 from perdure.web.server.uploads import uploaded_task
 from perdure.workspace import Version, Workspace
+from perdure.workspace.removing import plan_removal
 
 _log = logging.getLogger("perdure.worker")
 _PAUSE_S, _TELL_S, _REST_S, _TIDY_S = 0.3, 0.5, 120.0, 3600.0
@@ -36,10 +37,12 @@ class Worker:
         self._kinds: Mapping[str, Callable[[Job], None]] = {
             "facts": self._teach,
             "task": self._tune,
+            "removal": self._remove,
             "measure": self._measure,
             "ask": self._ask,
             "compare": self._compare,
             "verify": self._verify,
+            packs.EVIDENCE: self._pack,
         }
 
     def run(self, *, go_on: Callable[[], bool] = lambda: True) -> None:
@@ -55,6 +58,7 @@ class Worker:
                 now = time.monotonic()
                 if now - tidied > _TIDY_S:
                     self.jobs.tidy()
+                    packs.tidy(self.shop)
                     tidied = now
                 if self.run_next():
                     worked = time.monotonic()
@@ -109,6 +113,13 @@ class Worker:
 
         self._made_and_measured(job, make, how.note)
 
+    def _remove(self, job: Job) -> None:
+        def make() -> Version:
+            plan = plan_removal(self.shop, [job.payload["fact"]], on=job.payload["on"])
+            return self.shop.carry_out_removal(plan, actor=job.requester)
+
+        self._made_and_measured(job, make, job.payload["note"])
+
     def _made_and_measured(self, job: Job, make: Callable[[], Version], note: str) -> None:
         """A version, made once whatever happens in between, and its report."""
         if "id" not in job.result:
@@ -160,6 +171,10 @@ class Worker:
         counts = {name: getattr(found, name) for name in ("versions", "objects", "ledger_rows", "unlisted")}
         problems = list(found.problems[:_SHOWN])
         self.jobs.note(job.id, ok=found.ok, problems=problems, head=found.head, counts=counts)
+
+    def _pack(self, job: Job) -> None:
+        self.shop.progress("writing the evidence", 0, 1)
+        self.jobs.note(job.id, **packs.write_pack(self.shop, job))
 
     # How it works
 

@@ -5,14 +5,14 @@ import json
 from fastapi import Request
 
 from perdure.requests import check_facts
-from perdure.web.server import asking, requesting, uploads
+from perdure.web.server import asking, packs, requesting, uploads
 from perdure.web.server.access import ASK, AUDIT, CHANGE, COMMENT, COMPARE, DECIDE, ENTER_FILE, MEASURE, RELEASE, UPLOAD
 from perdure.web.server.api import shapes
-from perdure.web.server.api.reading import kpis_shown
+from perdure.web.server.api.reading import canary_shown, kpis_shown
 from perdure.web.server.api.shapes import JobShown
 from perdure.web.server.confirmations import approving
 from perdure.web.server.jobs import Job
-from perdure.web.server.naming import Alias, JobId, Ref
+from perdure.web.server.naming import Alias, Fact, JobId, Ref
 from perdure.web.server.pages import requesting as pages
 from perdure.web.server.routing import Routes, confirm, identity_of, services_of
 from perdure.web.server.seeing import Sight
@@ -50,6 +50,20 @@ def enter_kpis(request: Request, given: shapes.KpisGiven) -> list[shapes.KpiShow
     shop = services_of(request).shop
     rows = [row.model_dump(exclude_none=True) for row in given.rows]
     return kpis_shown(Sight(shop), shop.enter_kpis(rows, actor=identity_of(request).name))
+
+
+@routes.post("/lineage/{fact}/remove", CHANGE, status_code=202)
+def remove(request: Request, fact: Fact, given: shapes.Removal) -> JobShown:
+    """Ask for a version without one fact: a candidate, made and measured by the worker."""
+    services, me = services_of(request), identity_of(request)
+    return _told(requesting.request_removal(services, fact, given.on, given.note, me.name))
+
+
+@routes.post("/versions/{ref}/evidence", COMPARE, status_code=202)
+def ask_for_evidence(request: Request, ref: Ref) -> JobShown:
+    """Ask for the evidence of a version; when the request is done, it is at `/jobs/{job}/evidence`."""
+    services = services_of(request)
+    return _told(packs.request_pack(services, services.shop.version(ref), identity_of(request).name))
 
 
 @routes.post("/versions/{ref}/measure", MEASURE, status_code=202)
@@ -111,6 +125,30 @@ def roll_back(request: Request, alias: Alias) -> dict[str, str]:
     """Let an alias hold what it held before, verified first; the version."""
     version = services_of(request).shop.rollback(alias, actor=identity_of(request).name)
     return {"alias": alias, "version": version.name, "id": version.id}
+
+
+@routes.post("/versions/{ref}/canary", RELEASE, status_code=201)
+def start_canary(request: Request, ref: Ref, given: shapes.CanaryStart) -> shapes.CanaryShown:
+    """Let a version answer the first share of an alias's requests; it needs the consent that a promotion would."""
+    shop = services_of(request).shop
+    made = shop.start_canary(ref, given.alias, given.plan, actor=identity_of(request).name)
+    return canary_shown(Sight(shop), made)
+
+
+@routes.post("/aliases/{alias}/canary/step", RELEASE)
+def step_canary(request: Request, alias: Alias, given: shapes.CanaryStep) -> shapes.CanaryShown:
+    """Give a canary's candidate another share."""
+    shop, who = services_of(request).shop, identity_of(request).name
+    found = shop.step_canary(alias, given.weight, actor=who, reason=given.reason, number=given.number)
+    return canary_shown(Sight(shop), found)
+
+
+@routes.post("/aliases/{alias}/canary/end", RELEASE)
+def end_canary(request: Request, alias: Alias, given: shapes.CanaryEnd) -> shapes.CanaryShown:
+    """End a canary: promote its candidate, let it fall back, or stop."""
+    shop, who = services_of(request).shop, identity_of(request).name
+    found = shop.end_canary(alias, given.how, actor=who, reason=given.reason, number=given.number)
+    return canary_shown(Sight(shop), found)
 
 
 @routes.post("/ledger/verify", AUDIT, status_code=202)

@@ -12,16 +12,20 @@ from perdure.measuring.kpis import NO_EXPERIMENT
 from perdure.web.server import asking
 from perdure.web.server.access import GOVERN, SEE, SELF
 from perdure.web.server.api import shapes
+from perdure.web.server.canaries import shown
 from perdure.web.server.judging import verdict_of
 from perdure.web.server.naming import LAST, VERSION, Alias, JobId, Ref
+from perdure.web.server.pages import requesting as pages
 from perdure.web.server.pages.requesting import visible_job
 from perdure.web.server.routing import NotFoundError, Routes, identity_of, services_of
 from perdure.web.server.seeing import Sight
 from perdure.workspace import Version
 from perdure.workspace.observations import Kpi
+from perdure.workspace.releases import Canary
 
 routes = Routes("/api/v1", "look")
 Named = Annotated[str, Query(pattern=VERSION)]
+_ZIP = {200: {"description": "The pack", "content": {"application/zip": {}}}}
 
 
 @routes.get("/openapi.json", SEE, include_in_schema=False)
@@ -108,6 +112,13 @@ def history(request: Request, alias: Alias) -> list[shapes.Move]:
     return [shapes.Move.model_validate(vars(one)) for one in services_of(request).shop.history(alias)]
 
 
+@routes.get("/canaries", SEE)
+def canaries(request: Request) -> list[shapes.CanaryShown]:
+    """Every canary, oldest first."""
+    sight = Sight(services_of(request).shop)
+    return [canary_shown(sight, canary) for canary in sight.shop.canaries()]
+
+
 @routes.get("/ledger", SEE)
 def ledger(
     request: Request,
@@ -190,10 +201,34 @@ def job(request: Request, job: JobId) -> shapes.JobShown:
     return shapes.JobShown.model_validate(visible_job(request, job))
 
 
+@routes.get("/jobs/{job}/evidence", SEE, response_class=Response, responses=_ZIP)
+def evidence(request: Request, job: JobId) -> Response:
+    """The evidence pack that a request made."""
+    return pages.evidence(request, job)
+
+
 @routes.get("/members", GOVERN)
 def members(request: Request) -> dict[str, list[str]]:
     """Who has which roles."""
     return {name: sorted(roles) for name, roles in services_of(request).shop.members().items()}
+
+
+def canary_shown(sight: Sight, canary: Canary) -> shapes.CanaryShown:
+    """A canary as the API gives it, with what the gateway saw of it."""
+    found = shown(sight, canary)
+    seen = (found.seen.measures, found.seen.decision) if found.seen else (None, None)
+    return shapes.CanaryShown(
+        number=canary.number,
+        alias=canary.alias,
+        stable=found.stable,
+        candidate=found.candidate,
+        running=canary.running,
+        weight=canary.weight,
+        plan=canary.plan,
+        steps=[shapes.CanaryMoved.model_validate(step) for step in canary.steps],
+        measures=seen[0],
+        next=seen[1],
+    )
 
 
 def kpis_shown(sight: Sight, rows: Sequence[Kpi]) -> list[shapes.KpiShown]:

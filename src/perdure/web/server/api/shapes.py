@@ -1,15 +1,16 @@
 """What the API takes and gives."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from perdure.governance.canary import CanaryMeasures, CanaryPlan, Decision
 from perdure.measuring.kpis import KpiComparison
 from perdure.requests.kpis import KpiEntry
 from perdure.web.server.asking import ASKED_LIMIT, PROMPT_LIMIT, TOKENS_LIMIT
-from perdure.web.server.naming import ALIAS, VERSION
-from perdure.web.server.requesting import How
+from perdure.web.server.naming import ALIAS, LAST, VERSION
+from perdure.web.server.requesting import NOTE_LIMIT, How
 
 HASH = "^[0-9a-f]{64}$"
 _TEXT = 4000
@@ -76,6 +77,31 @@ class VersionCard(VersionShown):
     approvals: list[ConsentShown]
     rejections: list[SaidShown]
     comments: list[SaidShown]
+
+
+class CanaryMoved(_Shown):
+    """One step of a canary."""
+
+    event: str = Field(description="start, step, promote, fall back or stop")
+    weight: float = Field(description="The candidate's share from then on")
+    reason: str
+    actor: str
+    time: str
+
+
+class CanaryShown(_Shown):
+    """A candidate that answers a share of an alias's requests."""
+
+    number: int
+    alias: str
+    stable: str = Field(description="The version that the alias holds, such as v3")
+    candidate: str
+    running: bool
+    weight: float = Field(description="The candidate's share now")
+    plan: CanaryPlan
+    steps: list[CanaryMoved]
+    measures: CanaryMeasures | None = Field(description="What the gateway saw, if it counted anything")
+    next: Decision | None = Field(description="What the plan says to that")
 
 
 class Move(_Shown):
@@ -181,6 +207,13 @@ class TaskGiven(_Given):
     how: How = How()
 
 
+class Removal(_Given):
+    """A fact to take out."""
+
+    on: str = Field("", pattern=f"^$|{VERSION}", description="Of which version; the newest that holds it if not given")
+    note: str = Field("", max_length=NOTE_LIMIT, description="Why; it becomes a comment on the version")
+
+
 class KpisGiven(_Given):
     """Figures to enter: all of them, or none where one cannot be."""
 
@@ -207,6 +240,29 @@ class Promotion(_Given):
 
     alias: str = Field(pattern=ALIAS)
     held: str | None = Field(None, pattern=VERSION, description="Refused if the alias holds something else meanwhile")
+
+
+class CanaryStart(_Given):
+    """A canary to begin."""
+
+    alias: str = Field(pattern=ALIAS)
+    plan: CanaryPlan = CanaryPlan()
+
+
+class CanaryStep(_Given):
+    """Another share for a canary's candidate."""
+
+    weight: float = Field(gt=0, lt=1)
+    number: int | None = Field(None, ge=1, le=LAST, description="Refused if the alias has another canary meanwhile")
+    reason: str = Field("", max_length=_TEXT)
+
+
+class CanaryEnd(_Given):
+    """How a canary ends."""
+
+    how: Literal["promote", "fall back", "stop"]
+    number: int | None = Field(None, ge=1, le=LAST, description="Refused if the alias has another canary meanwhile")
+    reason: str = Field("", max_length=_TEXT)
 
 
 class Question(_Given):

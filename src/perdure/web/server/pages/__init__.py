@@ -2,6 +2,7 @@
 
 from perdure.web.server.pages import (
     account,
+    canaries,
     deciding,
     entering,
     governing,
@@ -20,6 +21,7 @@ ALL = (
     overview.routes,
     versions.routes,
     deciding.routes,
+    canaries.routes,
     requesting.routes,
     governing.routes,
     measuring.routes,

@@ -95,7 +95,10 @@ def lineage(request: Request, q: Search = "") -> Response:
 @routes.get("/lineage/{fact}", SEE)
 def one(request: Request, fact: str) -> Response:
     """Everything about one fact or task."""
-    return page(request, "fact", found=services_of(request).shop.lineage_of(fact[:64]))
+    shop = services_of(request).shop
+    found = shop.lineage_of(fact[:64])
+    held = [version for name in reversed(found.lives_in) if shop.rejected(version := shop.version(name)) is None]
+    return page(request, "fact", found=found, origins=[(version.name, version.name) for version in held])
 
 
 @routes.get("/monitor", SEE)

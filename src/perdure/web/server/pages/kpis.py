@@ -92,7 +92,7 @@ def fields() -> dict[str, str]:
     """The fields of a figure, as the form calls them."""
     return {
         "name": _("What is measured"),
-        "value": _("Figure"),
+        "value": _("Value"),
         "unit": _("Unit"),
         "better": _("Better is"),
         "version": _("Version that served"),

@@ -6,6 +6,7 @@ from fastapi import Request
 from fastapi.responses import Response
 
 from perdure.web.server.access import ACCOUNT, MEMBER
+from perdure.web.server.canaries import shown
 from perdure.web.server.rendering import page
 from perdure.web.server.routing import Routes, identity_of, services_of
 from perdure.web.server.seeing import Sight, made_with
@@ -26,6 +27,7 @@ def overview(request: Request) -> Response:
         request,
         "overview",
         sight=sight,
+        canaries=[shown(sight, canary) for canary in sight.canaries],
         made_with=made_with,
         histories={alias: services.shop.history(alias)[-1] for alias in sight.aliases},
         waiting=waiting[:_SHOWN],

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import Form, Request, UploadFile
-from fastapi.responses import RedirectResponse, Response
+from fastapi.responses import FileResponse, RedirectResponse, Response
 
 from perdure.errors import PerdureError, RefusedError, RequestError
-from perdure.web.server import requesting, uploads
-from perdure.web.server.access import CHANGE, SEE, UPLOAD
-from perdure.web.server.jobs import Job
-from perdure.web.server.naming import JobId
+from perdure.web.server import packs, requesting, uploads
+from perdure.web.server.access import CHANGE, COMPARE, SEE, UPLOAD
+from perdure.web.server.jobs import DONE, Job
+from perdure.web.server.naming import JobId, Ref
 from perdure.web.server.rendering import page
 from perdure.web.server.requesting import how_of
-from perdure.web.server.routing import Routes, identity_of, services_of
+from perdure.web.server.routing import NotFoundError, Routes, identity_of, services_of
 from perdure.web.server.seeing import Sight
 from perdure.web.server.words import _
 
@@ -176,6 +176,14 @@ def ask_for_task(
         return _form(request, task=kept, examples=pairs, task_trouble=str(error), status=422)
 
 
+@routes.post("/lineage/{fact}/remove", CHANGE)
+def ask_for_removal(request: Request, fact: str, on: Word = "", note: Word = "") -> Response:
+    """Ask for a version without one fact."""
+    services, who = services_of(request), identity_of(request).name
+    given = how_of(on=on, note=note)
+    return _to(requesting.request_removal(services, fact[:64], given.on, given.note, who))
+
+
 @routes.get("/jobs", SEE)
 def jobs(request: Request) -> Response:
     """The newest requests."""
@@ -189,6 +197,23 @@ def job(request: Request, job: JobId) -> Response:
     found = visible_job(request, job)
     template = "progress" if request.headers.get("hx-request") else "job"
     return page(request, template, job=found, ahead=services.jobs.ahead(found))
+
+
+@routes.post("/versions/{ref}/evidence", COMPARE)
+def ask_for_evidence(request: Request, ref: Ref) -> Response:
+    """Ask the worker for the evidence of a version as one signed file."""
+    services = services_of(request)
+    return _to(packs.request_pack(services, services.shop.version(ref), identity_of(request).name))
+
+
+@routes.get("/jobs/{job}/evidence", SEE)
+def evidence(request: Request, job: JobId) -> Response:
+    """The pack that a request made."""
+    found = visible_job(request, job)
+    path = packs.pack_file(services_of(request).shop, found)
+    if found.kind != packs.EVIDENCE or found.state != DONE or not path.is_file():
+        raise NotFoundError(_("There is no pack here. Packs are kept for a day; ask for it anew."))
+    return FileResponse(path, media_type="application/zip", filename=f"{found.result['of']}.evidence.zip")
 
 
 @routes.post("/jobs/{job}/stop", CHANGE)

@@ -9,6 +9,7 @@ from perdure.errors import WorkspaceError
 from perdure.web.report import render_report
 from perdure.web.server import asking
 from perdure.web.server.access import COMPARE, SEE
+from perdure.web.server.canaries import free_aliases, of_version
 from perdure.web.server.confirmations import approving, breaking
 from perdure.web.server.graph import draw
 from perdure.web.server.judging import candidate, hindrance
@@ -87,6 +88,8 @@ def version(request: Request, ref: Ref) -> Response:
         storage=services.shop.archive.storage(chosen),
         aliases=sorted({"staging", "production", *sight.aliases}),
         rejected=services.shop.rejected(chosen),
+        canaries=of_version(sight, chosen),
+        free=free_aliases(sight, chosen),
     )
 
 
