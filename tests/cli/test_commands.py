@@ -6,7 +6,9 @@ import pytest
 import tiny_encoders
 from invoking import run, run_json
 from perdure.cli.change import parse_settings
-from perdure.errors import ModelError, PerdureError, RefusedError, RequestError, SettingError
+from perdure.errors import ModelError, PerdureError, RefusedError, RequestError, SettingError, UnknownNameError
+from perdure.web.reported import told
+from perdure.web.words import speaking
 from shops import FACTS, LAX, MORE, QUICK_OPTIONS, write_facts
 
 
@@ -54,6 +56,17 @@ def test_every_command_explains_itself(command):
     assert len(run(command, "--help").output) > 200
 
 
+def assert_told_in_japanese(report):
+    """Everything that the rooms below wrote into a report that was really measured has a translation."""
+    kept = report["retention"]
+    rows = [*report["edits"]["comparisons"], *kept["parts"], kept["overall"]]
+    texts = [row[part] for row in rows for part in ("label", "how")]
+    texts += [verdict[part] for verdict in report["verdicts"] for part in ("gate", "reason")]
+    with speaking("ja"):
+        for text in (*texts, *kept["lost"], *report["storage"], *report["seconds"]):
+            assert told(text) != text, text
+
+
 def test_the_whole_way(place, tmp_path):
     made = run_json("edit", place, *QUICK_OPTIONS, "--as", "kato")
     assert made["version"] == "v1"
@@ -61,6 +74,10 @@ def test_the_whole_way(place, tmp_path):
     assert "What was learnt" in run("measure", "v1").output
     run("report", "v1", "--out", tmp_path / "v1.html")
     assert "candidate v1" in (tmp_path / "v1.html").read_text()
+    run("report", "v1", "--out", tmp_path / "v1.ja.html", "--language", "ja")
+    assert '<html lang="ja">' in (tmp_path / "v1.ja.html").read_text(encoding="utf-8")
+    assert_told_in_japanese(run_json("report", "v1"))
+    assert "Known: en, ja" in str(run("report", "v1", "--language", "jp", error=UnknownNameError).exception)
     assert "v1 is approved by mori" in run("approve", "v1", "--as", "mori").output
     assert "production is now v1" in run("promote", "v1", "production").output
     assert run_json("rollback", "production")["version"] == "v0"

@@ -15,6 +15,7 @@ import report_sample
 import skill_sample
 import task_sample
 import trace_sample
+from browsing import Browser
 from test_course_page import COHORTS, CURVE, GROWTH
 from test_removal_page import removal
 from test_report import VOID, Page
@@ -195,6 +196,17 @@ def test_english_is_as_if_no_other_language_were_there(japanese, name):
     assert '<html lang="en-GB">' in render_report(REPORTS[name])
     assert not JAPANESE.search(render_report(REPORTS[name]))
     assert words.language() == "en"
+
+
+def test_a_page_of_the_server_holds_the_report_in_the_language_of_its_reader(calm):
+    reader = Browser(calm, "agreer")
+    english = reader.get("/versions/v1", headers={"accept-language": "en"}).text
+    assert "What was kept" in english and "Report on candidate v1" in re.sub("<[^>]+>", "", english)
+    shown = reader.get("/versions/v1", headers={"accept-language": "ja"}).text
+    assert "候補v1のレポート" in html.unescape(re.sub("<[^>]+>", "", shown)) and "保持されたもの" in shown
+    assert '<div lang=' not in shown and "for now" not in shown
+    assert '<html lang="ja">' in reader.get("/versions/v1/report", headers={"accept-language": "ja"}).text
+    assert '<html lang="en-GB">' in reader.get("/versions/v1/report", headers={"accept-language": "en"}).text
 
 
 def test_numbers_are_those_of_the_language(monkeypatch):

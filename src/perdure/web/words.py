@@ -127,7 +127,7 @@ def _separators(tag: str) -> dict[int, str]:
 
 @cache
 def _percent_sign(tag: str) -> str:
-    return Locale.parse(tag).percent_formats[None].pattern.rpartition("0")[2]
+    return str(Locale.parse(tag).percent_formats[None].pattern).rpartition("0")[2]
 
 
 @cache
