@@ -21,7 +21,7 @@ demo: $(STAMP)
 	$(BIN)/perdure demo demo-shop
 
 test: $(STAMP)
-	$(BIN)/python -m pytest --cov
+	$(BIN)/python -m pytest --cov -n auto --maxprocesses 4 --dist loadfile
 
 lint: $(STAMP)
 	$(BIN)/ruff check src tests bench tools

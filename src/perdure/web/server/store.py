@@ -1,18 +1,15 @@
 """The server's own database: accounts, logins, tokens, the queue. Decisions are the workspace's, never here."""
 
-import os
 import sqlite3
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from perdure.errors import WorkspaceError
+from perdure.web.side_database import SideDatabase
 
 FILE_NAME = "server.sqlite"
-_BUSY_S = 10.0
 _FIRST = (
     """CREATE TABLE users (
         name TEXT PRIMARY KEY, folded TEXT NOT NULL UNIQUE, password TEXT, language TEXT NOT NULL DEFAULT '',
@@ -51,7 +48,7 @@ SCHEMA = len(_STEPS)
 
 
 class Store:
-    """One SQLite file beside the workspace's, with a connection for each thread.
+    """One SQLite file beside the workspace's.
 
     Attributes:
         path: The file.
@@ -61,17 +58,15 @@ class Store:
     def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
         self.path = folder / FILE_NAME
         self.clock = clock
-        self._local = threading.local()
-        self._opened: list[sqlite3.Connection] = []
-        self._lay_out()
+        self._rows = SideDatabase(self.path, _STEPS)
 
     def rows(self, query: str, *values: Any) -> list[dict[str, Any]]:
         """The rows that a query gives."""
-        return [dict(row) for row in self._connection().execute(query, values)]
+        return [dict(row) for row in self._rows.connection().execute(query, values)]
 
     def row(self, query: str, *values: Any) -> dict[str, Any] | None:
         """The first row that a query gives; None without one."""
-        found = self._connection().execute(query, values).fetchone()
+        found = self._rows.connection().execute(query, values).fetchone()
         return None if found is None else dict(found)
 
     def write(self, query: str, *values: Any) -> int:
@@ -79,51 +74,10 @@ class Store:
         with self.transaction() as connection:
             return connection.execute(query, values).rowcount
 
-    @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self) -> AbstractContextManager[sqlite3.Connection]:
         """A write transaction: all of the block, or nothing of it."""
-        connection = self._connection()
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield connection
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
+        return self._rows.transaction()
 
     def close(self) -> None:
         """Close the connections of all threads."""
-        for connection in self._opened:
-            connection.close()
-        self._opened.clear()
-        self._local = threading.local()
-
-    def _connection(self) -> sqlite3.Connection:
-        found: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if found is None or self._local.process != os.getpid():
-            found = self._connect()
-            self._local.connection, self._local.process = found, os.getpid()
-            self._opened.append(found)
-        return found
-
-    def _connect(self) -> sqlite3.Connection:
-        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
-        connection = sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
-        connection.row_factory = sqlite3.Row
-        for setting in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "trusted_schema = OFF"):
-            connection.execute(f"PRAGMA {setting}")
-        return connection
-
-    def _lay_out(self) -> None:
-        with self.transaction() as connection:
-            found = int(connection.execute("PRAGMA user_version").fetchone()[0])
-            if found > SCHEMA:
-                raise WorkspaceError(
-                    f"{FILE_NAME} was written by a newer perdure (schema {found}; this one knows up to {SCHEMA}). "
-                    "Update perdure"
-                )
-            if found < SCHEMA:
-                for statement in (one for step in _STEPS[found:] for one in step):
-                    connection.execute(statement)
-                connection.execute(f"PRAGMA user_version = {SCHEMA}")
+        self._rows.close()
