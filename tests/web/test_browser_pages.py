@@ -9,11 +9,12 @@ from browsing import PASSWORD, Served, commit_change, put_report
 from chromium import chromium, free_port, listening, shoot
 
 from perdure import Workspace
+from perdure.web.server import packs
 
 RULES = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]}}
 CONTRAST = {"runOnly": {"type": "rule", "values": ["color-contrast"]}}
 SCHEMES = (("light", RULES), ("dark", CONTRAST))
-DARK = ("/", "/request", "/versions/v1", "/members")  # between them every colour
+DARK = ("/", "/request", "/versions/v1", "/members", "/kpis")  # between them every colour
 GRAVE = ("serious", "critical")
 CLOSED = ("/sign-in", "/join")
 PAGES = (
@@ -48,6 +49,11 @@ def pages(peopled_shop, tmp_path_factory):
     shop.approve("v1", "agreer", "fine")
     shop.promote("v1", "production", actor="runner")
     put_report(shop, commit_change(shop, requester="asker", size=2e-3, note="y" * 200))
+    week = {"name": "rework " + "k" * 90, "unit": "h", "better": "lower", "value": 7}
+    for month, version in ((3, "v0"), (4, "v0"), (5, "v1"), (6, "v1")):
+        period = {"period_start": f"2026-{month:02}-01", "period_end": f"2026-{month:02}-08"}
+        shop.enter_kpis([{**week, **period, "version": version, "value": month}], actor="asker")
+    shop.start_canary("v0", "production", actor="runner")
     jobs = served.services.jobs
     facts = [{"subject": "Lyon", "prompt": "The twin city of Lyon is", "target_new": "z" * 200, "target_true": None}]
     for state in ("failed", "done", ""):
@@ -55,11 +61,18 @@ def pages(peopled_shop, tmp_path_factory):
         if state:
             jobs.finish(job.id, state, "it did not fit: " + "u" * 200 if state == "failed" else "")
     jobs.note(job.id, version="v2", id=shop.version("v2").id, verdict="pass")
+    pack = packs.request_pack(served.services, shop.version("v1"), "all")
+    jobs.note(pack.id, **packs.write_pack(shop, pack))
+    jobs.finish(pack.id, "done")
+    taken = {"fact": shop.facts("v2")[0].id, "on": shop.version("v2").id, "note": "n" * 90}
+    removal = jobs.add("removal", taken, requester="all", title=f"Take out: {'t' * 120}")
+    facts = [f"/lineage/{shop.facts(name)[0].id}" for name in ("v1", "v2")]
+    more = (*facts, f"/jobs/{pack.id}", f"/jobs/{removal.id}", "/kpis?correct=1")
     with chromium() as browser, listening(served.app.state.shielded, port) as address:
         page = browser.new_context(base_url=address, reduced_motion="reduce").new_page()
         page.set_default_timeout(10_000)
         page.goto("/sign-in")
-        yield page, (*PAGES, f"/jobs/{job.id}", *(f"/jobs/{one.id}" for one in jobs.newest(3)[1:]))
+        yield page, (*PAGES, *more, f"/jobs/{job.id}", *(f"/jobs/{one.id}" for one in jobs.newest(3)[1:]))
 
 
 def sign_in(page):

@@ -10,6 +10,13 @@
     }
   });
 
+  // On a phone the row of pages is wider than the window: the one that is open shall be seen in it.
+  const open = document.querySelector("nav.sections [aria-current]");
+  const row = open?.closest("nav");
+  if (row && row.scrollWidth > row.clientWidth) {
+    row.scrollLeft = open.offsetLeft - row.offsetLeft - (row.clientWidth - open.offsetWidth) / 2;
+  }
+
   // A form that was sent is not sent twice.
   document.addEventListener("submit", (event) => {
     if (event.defaultPrevented || event.target.matches("[hx-post]")) return;
