@@ -204,7 +204,7 @@ def test_a_page_of_the_server_holds_the_report_in_the_language_of_its_reader(cal
     assert "What was kept" in english and "Report on candidate v1" in re.sub("<[^>]+>", "", english)
     shown = reader.get("/versions/v1", headers={"accept-language": "ja"}).text
     assert "候補v1のレポート" in html.unescape(re.sub("<[^>]+>", "", shown)) and "保持されたもの" in shown
-    assert '<div lang=' not in shown and "for now" not in shown
+    assert "<div lang=" not in shown and "for now" not in shown
     assert '<html lang="ja">' in reader.get("/versions/v1/report", headers={"accept-language": "ja"}).text
     assert '<html lang="en-GB">' in reader.get("/versions/v1/report", headers={"accept-language": "en"}).text
 
