@@ -114,7 +114,7 @@ def _provider(
 
 
 def _tell(services: "Services", address: str) -> None:
-    note(f"{services.shop.folder} is at {address} (Ctrl-C ends it)", style="")
+    note(f"{services.shop.folder.resolve().name} is at {address} (Ctrl-C ends it)", style="")
     if services.accounts.empty():
         note("Nobody has an account yet. Open the first one, an administrator's, with this code:", style="bold")
         say(services.accounts.setup_code())
