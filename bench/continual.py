@@ -112,7 +112,8 @@ def main() -> None:
     parser.add_argument("--picture", type=Path, help="draw what is finished into this file and end")
     given = parser.parse_args()
     if given.table or given.picture:
-        results = _results(given.work)
+        chosen = set(given.orders.split(",")), set(map(int, given.seeds.split(",")))
+        results = [each for each in _results(given.work) if each["order"] in chosen[0] and each["seed"] in chosen[1]]
         if given.table:
             print(table(results))
         if given.picture:

@@ -165,7 +165,11 @@ def picture(results: Sequence[Result], path: Path) -> None:
         axes.set_xlabel("Δ_LP of the other sets, points", fontsize=8)
         axes.set_ylabel("accuracy, %", fontsize=8)
         axes.grid(alpha=0.3)
-    grid.flat[0].legend(fontsize=6)
-    figure.tight_layout()
+    shown = {name: line for axes in grid.flat for line, name in zip(*axes.get_legend_handles_labels(), strict=True)}
+    known = [name for name in METHODS if name in shown]
+    figure.legend(
+        [shown[name] for name in known], known, loc="lower center", ncols=len(known), fontsize=8, frameon=False
+    )
+    figure.tight_layout(rect=(0, 0.07, 1, 1))
     figure.savefig(path, dpi=120, metadata={"Software": None})
     pyplot.close(figure)

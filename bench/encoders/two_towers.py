@@ -25,7 +25,7 @@ class TwoTowers(nn.Module):
 
     def __init__(self, image: Any, text: Any, map_ED: Tensor, mean_D: Tensor) -> None:
         super().__init__()
-        self.image, self.text = image, text
+        self.image, self.text, self.config = image, text, image.config
         self.map_ED, self.mean_D = nn.Parameter(map_ED), nn.Parameter(mean_D)
         self.eval()
 

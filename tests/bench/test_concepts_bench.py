@@ -146,3 +146,13 @@ def test_settings_are_chosen_on_training_items():
     assert digests[0] | digests[1] == set(probe.train.items.digests)
     assert not digests[0] & digests[1]
     assert len(chosen.test) == sum(max(1, n // 5) for n in np.bincount(probe.train.labels_N) if n)
+
+
+def test_two_towers_learn_a_set_and_are_asked_by_name(tmp_path):
+    image, text = sets.resnet(), sets.bert()
+    probes = [sets.probe("image", 12), replace(sets.probe("image", 20), name="more")]
+    width = image.seen("image", image.prepared("image", probes[0].train.items[:1])).pooled_BD.shape[1]
+    made = two_towers(image, text, torch.randn(5, width), ["a", "b", "c", "d", "e"], probes[0].train.items)
+    bench = Bench(made, "tiny", probes, QUICK, 12, tmp_path, ConceptSettings(drift_items=0))
+    found = run_row(bench, rows_named("ldifs:0.3")[0], probes[0], 0)
+    assert f"more{BY_NAME}" in found["sets"] and len(found["hits"]) == len(probes[0].test)
