@@ -142,9 +142,10 @@ def picture(results: Sequence[Result], path: Path) -> None:
 
     found = in_order(results)
     panels = list(dict.fromkeys((each["encoder"], each["target"]) for each in found))
-    columns = min(3, len(panels))
-    size = (4.6 * columns, 3.8 * math.ceil(len(panels) / columns))
-    figure, grid = pyplot.subplots(math.ceil(len(panels) / columns), columns, figsize=size, squeeze=False)
+    rows = math.ceil(len(panels) / 3)
+    columns = math.ceil(len(panels) / rows)
+    size = (4.6 * columns, 3.8 * rows)
+    figure, grid = pyplot.subplots(rows, columns, figsize=size, squeeze=False)
     colours = dict(zip(METHODS, pyplot.get_cmap("tab10").colors, strict=False))
     for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)
@@ -170,6 +171,6 @@ def picture(results: Sequence[Result], path: Path) -> None:
     figure.legend(
         [shown[name] for name in known], known, loc="lower center", ncols=len(known), fontsize=8, frameon=False
     )
-    figure.tight_layout(rect=(0, 0.07, 1, 1))
+    figure.tight_layout(rect=(0, 0.3 / size[1], 1, 1))
     figure.savefig(path, dpi=120, metadata={"Software": None})
     pyplot.close(figure)

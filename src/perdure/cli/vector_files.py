@@ -114,7 +114,7 @@ def trust(
     if json:
         say_json({"fingerprint": found, "trusted": trusted})
         return
-    say(f"{short(found)} is {'no longer trusted' if withdraw else 'trusted'}; {len(trusted)} signers are.")
+    say(f"{short(found)} is {'no longer trusted' if withdraw else 'trusted'}. Trusted signers: {len(trusted)}.")
 
 
 def key(workspace: Folder = Path(), json: AsJson = False) -> None:
