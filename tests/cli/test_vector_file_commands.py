@@ -69,7 +69,7 @@ def test_what_people_read(place):
     shown = run("vectors", "key", "-w", "ours").output
     assert re.search(r"^([0-9a-f]{4} ){4}   in full: [0-9a-f]{64}$", shown.strip())
     finger = shown.split()[-1]
-    assert f"{shown[:19]} is trusted; 1 signers" in run("vectors", "trust", finger, "-w", "ours").output
+    assert f"{shown[:19]} is trusted. Trusted signers: 1." in run("vectors", "trust", finger, "-w", "ours").output
 
 
 def test_nothing_of_the_examples_nor_of_who_exported_is_in_the_file(place):
