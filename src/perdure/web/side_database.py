@@ -1,24 +1,15 @@
 """A SQLite file beside the workspace's own, for what is no decision: logins, the queue, traffic."""
 
-import os
-import sqlite3
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from perdure.errors import WorkspaceError
+from perdure.workspace.connections import Connections
 
-_BUSY_S = 10.0
 
-
-class SideDatabase:
-    """One file with a connection for each thread; a forked child opens its own.
-
-    Attributes:
-        path: The file.
-    """
+class SideDatabase(Connections):
+    """One file, brought up to date when it is opened."""
 
     def __init__(
         self, path: Path, steps: Sequence[Sequence[str]], synchronous: Literal["FULL", "NORMAL"] = "FULL"
@@ -33,49 +24,9 @@ class SideDatabase:
         Raises:
             WorkspaceError: A newer perdure wrote it.
         """
-        self.path = path
-        self._synchronous = synchronous
-        self._local = threading.local()
-        self._opened: list[sqlite3.Connection] = []
+        settings = ("journal_mode = WAL", f"synchronous = {synchronous}", "foreign_keys = ON")
+        super().__init__(path, (*settings, "recursive_triggers = ON", "trusted_schema = OFF"))
         self._lay_out(steps)
-
-    def connection(self) -> sqlite3.Connection:
-        """This thread's connection."""
-        found: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if found is None or self._local.process != os.getpid():
-            found = self._connect()
-            self._local.connection, self._local.process = found, os.getpid()
-            self._opened.append(found)
-        return found
-
-    @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """A write transaction: all of the block, or nothing of it."""
-        connection = self.connection()
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield connection
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
-
-    def close(self) -> None:
-        """Close the connections of all threads."""
-        for connection in self._opened:
-            connection.close()
-        self._opened.clear()
-        self._local = threading.local()
-
-    def _connect(self) -> sqlite3.Connection:
-        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
-        connection = sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
-        connection.row_factory = sqlite3.Row
-        settings = ("journal_mode = WAL", f"synchronous = {self._synchronous}", "foreign_keys = ON")
-        for setting in (*settings, "recursive_triggers = ON", "trusted_schema = OFF"):
-            connection.execute(f"PRAGMA {setting}")
-        return connection
 
     def _lay_out(self, steps: Sequence[Sequence[str]]) -> None:
         with self.transaction() as connection:

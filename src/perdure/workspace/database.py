@@ -4,74 +4,46 @@ Weights never lie here: only names, hashes, decisions and the ledger.
 """
 
 import errno
-import os
 import re
 import sqlite3
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from perdure.errors import IntegrityError, RefusedError, WorkspaceError
+from perdure.workspace.connections import Connections
 from perdure.workspace.failpoints import Point, reach
 from perdure.workspace.rows import Connection, KeptRows
 from perdure.workspace.schema import SCHEMA, STATEMENTS, TABLES
 
 FILE_NAME = "perdure.sqlite"
 _APPLICATION = 0x70657264  # "perd"
-_BUSY_S = 10.0
 
 
-class Database:
-    """One SQLite file, a connection for each thread; a forked child opens its own."""
+_SETTINGS = (
+    "journal_mode = WAL",
+    "synchronous = FULL",
+    "foreign_keys = ON",
+    "recursive_triggers = ON",
+    "trusted_schema = OFF",
+    "cell_size_check = ON",
+)
+
+
+class Database(Connections):
+    """The workspace's SQLite file."""
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / FILE_NAME
-        self._local = threading.local()
-        self._opened: list[sqlite3.Connection] = []
+        super().__init__(folder / FILE_NAME, _SETTINGS, Connection)
         self._kept = KeptRows()
-
-    def connection(self) -> sqlite3.Connection:
-        """This thread's connection."""
-        found: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if found is None or self._local.process != os.getpid():
-            found = self._connect()
-            self._local.connection, self._local.process = found, os.getpid()
-            self._opened.append(found)
-        return found
-
-    def _connect(self) -> sqlite3.Connection:
-        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
-        connection = sqlite3.connect(
-            self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False, factory=Connection
-        )
-        connection.kept = self._kept
-        connection.row_factory = sqlite3.Row
-        for setting in (
-            "journal_mode = WAL",
-            "synchronous = FULL",
-            "foreign_keys = ON",
-            "recursive_triggers = ON",
-            "trusted_schema = OFF",
-            "cell_size_check = ON",
-        ):
-            connection.execute(f"PRAGMA {setting}")
-        return connection
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """A write transaction: all of the block's rows become durable when it ends, or none."""
-        connection = self.connection()
-        connection.execute("BEGIN IMMEDIATE")
-        try:
+        with super().transaction() as connection:
             reach(Point.TRANSACTION_BEGUN)
             yield connection
             reach(Point.TRANSACTION_READY)
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
         reach(Point.TRANSACTION_COMMITTED)
         # A damaged write-ahead log is dropped in silence by SQLite, so it is kept as short as can be.
         with suppress(sqlite3.Error):
@@ -91,13 +63,11 @@ class Database:
         if problems:
             raise IntegrityError(f"{'; '.join(problems)}. {FILE_NAME} is damaged; restore it from a backup")
 
-    def close(self) -> None:
-        """Close every connection that this process opened."""
-        if getattr(self._local, "process", None) in (None, os.getpid()):
-            for connection in self._opened:
-                connection.close()
-        self._opened.clear()
-        self._local = threading.local()
+    def _connect(self) -> Connection:
+        connection = super()._connect()
+        assert isinstance(connection, Connection)
+        connection.kept = self._kept
+        return connection
 
 
 def lay_out(connection: sqlite3.Connection) -> None:

@@ -1,9 +1,7 @@
 """The server's own database: accounts, logins, tokens, the queue. Decisions are the workspace's, never here."""
 
-import sqlite3
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -47,37 +45,27 @@ _STEPS = (_FIRST, _PROVIDER)
 SCHEMA = len(_STEPS)
 
 
-class Store:
+class Store(SideDatabase):
     """One SQLite file beside the workspace's.
 
     Attributes:
-        path: The file.
         clock: The time in seconds since 1970.
     """
 
     def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
-        self.path = folder / FILE_NAME
+        super().__init__(folder / FILE_NAME, _STEPS)
         self.clock = clock
-        self._rows = SideDatabase(self.path, _STEPS)
 
     def rows(self, query: str, *values: Any) -> list[dict[str, Any]]:
         """The rows that a query gives."""
-        return [dict(row) for row in self._rows.connection().execute(query, values)]
+        return [dict(row) for row in self.connection().execute(query, values)]
 
     def row(self, query: str, *values: Any) -> dict[str, Any] | None:
         """The first row that a query gives; None without one."""
-        found = self._rows.connection().execute(query, values).fetchone()
+        found = self.connection().execute(query, values).fetchone()
         return None if found is None else dict(found)
 
     def write(self, query: str, *values: Any) -> int:
         """Carry out one statement, durably; how many rows it changed."""
         with self.transaction() as connection:
             return connection.execute(query, values).rowcount
-
-    def transaction(self) -> AbstractContextManager[sqlite3.Connection]:
-        """A write transaction: all of the block, or nothing of it."""
-        return self._rows.transaction()
-
-    def close(self) -> None:
-        """Close the connections of all threads."""
-        self._rows.close()
