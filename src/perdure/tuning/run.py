@@ -1,6 +1,6 @@
 """From a task to a delta: rows, the weights under training, the penalties, the Trainer, the averaging."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,6 +26,8 @@ from perdure.tuning.trained import Trained, dense_attached, lora_attached
 from perdure.tuning.trainer import TaskTrainer, Telling, Term, arguments
 
 _FISHER = "averaging"
+Log = list[dict[str, float]]
+"""The figures of each logged step."""
 
 
 @dataclass(frozen=True)
@@ -89,20 +91,35 @@ def tune(
     with attached(model, chosen, start) as (network, trained), working_folder(work) as folder, telling_memory(chosen):
         texts = (example for example in task.train if not has_pictures(example))
         run = TokenRun(network, tokenizer, rows, pairs_of(texts), trained, around, held_out=held)
-        clock = Clock()
-        terms = prepared_terms(chosen, run)
-        clock.stop("preparing")
-        log, delta = _trained(run, terms, chosen, folder, kept=work is not None)
-        clock.stop("training")
-        tuned = finished(run, terms, chosen, delta, log)
-        clock.stop("averaging")
-        noted = replace(tuned.delta, notes={**tuned.delta.notes, "cpu_seconds": clock.parts})
-        return replace(tuned, delta=noted, alone=trained.delta())
+        tuned = carried_out(
+            run, chosen, Clock(), lambda terms: _trained(run, terms, chosen, folder, kept=work is not None)
+        )
+        return replace(tuned, alone=trained.delta())
+
+
+def carried_out(
+    run: Run, config: TrainingConfig, clock: Clock, train: Callable[[Sequence[Term]], tuple[Log, Delta]]
+) -> Tuned:
+    """A training from its prepared regularizers to the averaged change, with the CPU seconds of each part.
+
+    Args:
+        run: The model and the rows.
+        config: The settings.
+        clock: Started when the preparation began.
+        train: The training itself, held by these terms: its log, and the change at its end.
+    """
+    terms = prepared_terms(config, run)
+    clock.stop("preparing")
+    log, delta = train(terms)
+    clock.stop("training")
+    tuned = _finished(run, terms, config, delta, log)
+    clock.stop("averaging")
+    return replace(tuned, delta=replace(tuned.delta, notes={**tuned.delta.notes, "cpu_seconds": clock.parts}))
 
 
 def _trained(
     run: TokenRun, terms: Sequence[Term], config: TuningConfig, folder: Path, *, kept: bool
-) -> tuple[list[dict[str, float]], Delta]:
+) -> tuple[Log, Delta]:
     """The training itself: its log, and the change at its end."""
     network = run.model
     watching = config.patience is not None and bool(run.held_out)
@@ -131,9 +148,7 @@ def _trained(
     return trainer.figures(), steps.averaged(run.trained.delta()).check_finite()
 
 
-def finished(
-    run: Run, terms: Sequence[Term], config: TrainingConfig, delta: Delta, log: list[dict[str, float]]
-) -> Tuned:
+def _finished(run: Run, terms: Sequence[Term], config: TrainingConfig, delta: Delta, log: Log) -> Tuned:
     """What is kept: the averaged change, and what the regularizers pass on."""
     states: dict[str, State] = dict(run.around.states)
     blend = blend_of(run, config.averaging, states.get(_FISHER, {}))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from perdure.content import digest_json
 from perdure.deltas import Delta
-from perdure.errors import PerdureError, RefusedError, SettingError
+from perdure.errors import RefusedError, SettingError
 from perdure.measuring.watched_files import FOLDER, load_found, read_marks
 from perdure.requests.concepts import Probe, Unlabelled
 from perdure.settings import checked
@@ -102,25 +102,6 @@ def learn_set(
     keep_states(shop, version, tuned.states)
     shutil.rmtree(work, ignore_errors=True)
     return version
-
-
-def learn_sets(
-    shop: "Workspace", probes: Sequence[Probe], settings: Mapping[str, Any], *, on: "str | Version" = "", actor: str
-) -> Iterator[Version]:
-    """One version per set, each on the one before; those made before an error stay.
-
-    Raises:
-        PerdureError: A set could not be learnt; the message names it and the versions that were made.
-    """
-    made: list[Version] = []
-    for probe in probes:
-        try:
-            made.append(learn_set(shop, probe, settings, on=made[-1] if made else on, actor=actor))
-        except PerdureError as error:
-            done = ", ".join(f"{version.name} ({past.name})" for version, past in zip(made, probes, strict=False))
-            error.args = (f"set {probe.name!r}: {error}" + (f". Made before it: {done}" if done else ""),)
-            raise
-        yield made[-1]
 
 
 def _anchors(shop: "Workspace", plan: LearningPlan) -> tuple[Unlabelled | None, Sequence[float] | None]:

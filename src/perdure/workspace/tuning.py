@@ -15,6 +15,7 @@ from perdure.content import digest_json, digest_tensor
 from perdure.deltas import Delta
 from perdure.errors import PerdureError, RefusedError, RequestError
 from perdure.measuring.skill_comparison import Bench, functions_named, traits_of
+from perdure.requests.concepts import Probe
 from perdure.requests.tasks import Example, Task
 from perdure.settings import checked
 from perdure.tuning import processes
@@ -274,22 +275,24 @@ def tune_one(
 
 def tune_all(
     shop: "Workspace",
-    tasks: Sequence[Task],
+    tasks: Sequence[Task | Probe],
     settings: Mapping[str, Any],
     *,
     on: "str | Version" = "",
     actor: str,
     one: Callable[..., Version] = tune_one,
+    called: str = "task",
 ) -> Iterator[Version]:
     """One version per task, each on the one before; those made before an error stay.
 
     Args:
         shop: The workspace.
-        tasks: The tasks, in the order in which they are learnt.
+        tasks: The tasks, or for an encoder labelled sets, in the order in which they are learnt.
         settings: For each of them alike.
         on: The version that the first one stands on.
         actor: Who asks.
         one: What makes a version of a task.
+        called: What messages call it.
 
     Raises:
         PerdureError: A task could not be trained; the message names it and the versions that were made.
@@ -300,6 +303,6 @@ def tune_all(
             made.append(one(shop, task, settings, on=made[-1] if made else on, actor=actor))
         except PerdureError as error:
             done = ", ".join(f"{version.name} ({done.name})" for version, done in zip(made, tasks, strict=False))
-            error.args = (f"task {task.name!r}: {error}" + (f". Made before it: {done}" if done else ""),)
+            error.args = (f"{called} {task.name!r}: {error}" + (f". Made before it: {done}" if done else ""),)
             raise
         yield made[-1]

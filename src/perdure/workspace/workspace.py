@@ -25,7 +25,7 @@ from perdure.workspace.archive import Archive
 from perdure.workspace.bases import base_checkpoint
 from perdure.workspace.deciding import POLICY_FILE
 from perdure.workspace.edits import carry_out
-from perdure.workspace.encoder_tuning import learn_sets
+from perdure.workspace.encoder_tuning import learn_set
 from perdure.workspace.layer_choice import AskedLayers, choose
 from perdure.workspace.measurements import measure_version
 from perdure.workspace.opened import current_user
@@ -207,7 +207,7 @@ class Workspace(Running, Serving):
             on: The version to tune; the newest one that was not rejected when not given.
             actor: Who asks for it.
         """
-        return learn_sets(self, sets, settings, on=on, actor=actor or current_user())
+        return tune_all(self, sets, settings, on=on, actor=actor or current_user(), one=learn_set, called="set")
 
     def tune_in_pool(
         self, tasks: Sequence[Task], settings: Mapping[str, Any], *, on: "str | Version" = "", actor: str = ""

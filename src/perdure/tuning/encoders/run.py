@@ -25,10 +25,10 @@ from perdure.tuning.encoders.prepared import COUNTS, Prepared, prepare_items
 from perdure.tuning.encoders.trainer import ItemTrainer, optimizer_of
 from perdure.tuning.encoders.weights import encoder_attached
 from perdure.tuning.encoding import IGNORED
-from perdure.tuning.preparing import Clock, last_checkpoint, prepared_terms, telling_memory, working_folder
+from perdure.tuning.preparing import Clock, last_checkpoint, telling_memory, working_folder
 from perdure.tuning.reading import evaluating
 from perdure.tuning.regularizer import State, Surroundings
-from perdure.tuning.run import finished
+from perdure.tuning.run import Log, carried_out
 from perdure.tuning.trainer import Telling, Term, arguments
 
 _AT_ONCE = 64
@@ -97,16 +97,12 @@ def tune_encoder(
         working_folder(work) as folder,
         telling_memory(chosen),
     ):
-        terms = prepared_terms(chosen, run)
-        clock.stop("preparing")
-        log, delta = _trained(run, terms, chosen, folder, kept=work is not None)
-        clock.stop("training")
-        tuned = finished(run, terms, chosen, delta, log)
-        clock.stop("averaging")
-        found = replace(tuned.delta, notes={**tuned.delta.notes, "cpu_seconds": clock.parts})
+        tuned = carried_out(
+            run, chosen, clock, lambda terms: _trained(run, terms, chosen, folder, kept=work is not None)
+        )
         head, start = run.model.head(), run.model.start
         blended = head.blended(start, chosen.averaging.ratio) if chosen.averaging.form == "ratio" else head
-        return TunedEncoder(found, blended, start, tuned.states, run.trained.delta(), head)
+        return TunedEncoder(tuned.delta, blended, start, tuned.states, run.trained.delta(), head)
 
 
 @contextmanager
@@ -215,7 +211,7 @@ def _pooled(encoder: Encoder, probe: Probe, items: Prepared, numbers: Sequence[i
 
 def _trained(
     run: ItemRun, terms: Sequence[Term], config: EncoderTuningConfig, folder: Path, *, kept: bool
-) -> tuple[list[dict[str, float]], Delta]:
+) -> tuple[Log, Delta]:
     """The training itself: its log, and the change at its end."""
     args = arguments(config, folder, run.model.device, len(run.labels), kept=kept)
     trainer = ItemTrainer(run, args, terms, optimizers=(optimizer_of(run, config), None))
