@@ -2,30 +2,12 @@
 
 import numpy as np
 import torch
-from transformers import BertConfig, BertModel
 
-import tiny
 from perdure.content import digest_bytes
-from perdure.models.encoders import Encoder
 from perdure.requests.concept_items import Items
 from perdure.requests.concepts import Unlabelled
 
 GROUPS = ("ab", "cd", "ef", "gh")
-
-
-def tokenizer():
-    made = tiny.tokenizer()
-    made.pad_token = "</s>"
-    return made
-
-
-def bert(seed=0):
-    torch.manual_seed(seed)
-    config = BertConfig(
-        vocab_size=tiny.VOCAB, hidden_size=32, num_hidden_layers=4, num_attention_heads=4, intermediate_size=48,
-        max_position_embeddings=64, initializer_range=0.2,
-    )  # fmt: skip
-    return Encoder.of(BertModel(config).eval(), tokenizer())
 
 
 def texts(each=40, groups=GROUPS, seed=0):

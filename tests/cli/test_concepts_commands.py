@@ -5,6 +5,7 @@ import json
 import pytest
 
 import encoder_letters as sample
+from encoder_sample import bert, tokenizer
 from invoking import run, run_json, run_text
 from perdure.errors import RequestError, SettingError, UnknownNameError
 
@@ -15,9 +16,9 @@ QUICK = ["--set", "counts=[2,4,8]", "--set", "draws=2", "--set", "least=10"]
 def encoders(tmp_path_factory):
     """A tiny encoder, one that confuses a and b with c and d, and unlabelled texts."""
     folder = tmp_path_factory.mktemp("letters")
-    for name, made in (("old", sample.bert()), ("new", sample.deaf(sample.bert()))):
+    for name, made in (("old", bert()), ("new", sample.deaf(bert()))):
         made.model.save_pretrained(folder / name)
-        sample.tokenizer().save_pretrained(folder / name)
+        tokenizer().save_pretrained(folder / name)
     rows = [{"text": text, "count": 9 if label == 3 else 1} for text, label in sample.texts()]
     (folder / "letters.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     return folder

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from encoder_sample import SIDE, clip, decoder
 
 import encoder_letters as sample
+from encoder_sample import SIDE, bert, clip, decoder
 from perdure.content import digest_bytes
 from perdure.errors import IntegrityError, RequestError, SettingError, UnknownNameError
 from perdure.measuring.clusters import NOWHERE, adjusted_rand
@@ -31,7 +31,7 @@ DATA = sample.unlabelled(ROWS)
 
 @pytest.fixture(scope="module")
 def found():
-    return find_concepts(sample.bert(), DATA, QUICK, origin=("letters.txt", "tiny"))
+    return find_concepts(bert(), DATA, QUICK, origin=("letters.txt", "tiny"))
 
 
 def group_of(found, letters):
@@ -57,14 +57,14 @@ def test_concepts_are_named_by_their_nearest_items_and_counted(found):
 
 def test_what_occurs_often_comes_first():
     weights = [50.0 if label == 2 else 1.0 for _, label in ROWS]
-    counted = find_concepts(sample.bert(), sample.unlabelled(ROWS, weights), QUICK)
+    counted = find_concepts(bert(), sample.unlabelled(ROWS, weights), QUICK)
     assert set(counted.card.concepts[0].examples[0]) <= set("ef")
     assert counted.card.concepts[0].share > 0.9
 
 
 def test_traffic_that_is_like_nothing_seen_is_unknown():
     asked = sample.unlabelled([*sample.texts(each=6, groups=("gh",), seed=9), ("?!?!?!?!?!", -1), ("0101010101", -1)])
-    counted = find_concepts(sample.bert(), DATA, QUICK, traffic=asked)
+    counted = find_concepts(bert(), DATA, QUICK, traffic=asked)
     first = counted.card.concepts[0]
     assert set(first.examples[0]) <= set("gh")
     assert first.share == pytest.approx(6 / 8, abs=0.13)
@@ -80,7 +80,7 @@ def test_a_decoder_finds_them_as_well():
 
 def test_texts_may_be_named_by_words_of_a_list():
     words = ["abab", "cdcd", "efef", "ghgh"]
-    found = find_concepts(sample.bert(), DATA, QUICK, words=words)
+    found = find_concepts(bert(), DATA, QUICK, words=words)
     for each in found.card.concepts:
         assert set(each.name) == set(each.examples[0])
         assert each.words[0] == each.name
@@ -108,17 +108,17 @@ def test_images_of_a_two_tower_encoder_get_words_and_pictures():
 
 def test_too_few_items_and_the_other_side_are_refused():
     with pytest.raises(RequestError, match="has 12 different items"):
-        find_concepts(sample.bert(), sample.unlabelled(ROWS[:12]), QUICK)
+        find_concepts(bert(), sample.unlabelled(ROWS[:12]), QUICK)
     with pytest.raises(RequestError, match="this encoder reads texts"):
-        find_concepts(sample.bert(), Unlabelled("photos", "image", DATA.items, DATA.weights_N), QUICK)
+        find_concepts(bert(), Unlabelled("photos", "image", DATA.items, DATA.weights_N), QUICK)
 
 
 def test_finding_twice_gives_the_same_and_anything_else_another_key(found):
-    again = find_concepts(sample.bert(), DATA, QUICK, origin=("letters.txt", "tiny"))
+    again = find_concepts(bert(), DATA, QUICK, origin=("letters.txt", "tiny"))
     assert again.card == found.card
     assert np.array_equal(again.groups.centres_CD, found.groups.centres_CD)
     other = QUICK.model_copy(update={"seed": 1})
-    keys = [key_of(sample.bert(), DATA, QUICK), key_of(sample.bert(1), DATA, QUICK), key_of(sample.bert(), DATA, other)]
+    keys = [key_of(bert(), DATA, QUICK), key_of(bert(1), DATA, QUICK), key_of(bert(), DATA, other)]
     assert keys[0] == found.card.key
     assert len(set(keys)) == 3
 
@@ -164,11 +164,11 @@ def test_a_concept_is_named_by_id_name_or_a_part_of_it(found):
 
 @pytest.fixture(scope="module")
 def before(found):
-    return watch_encoder(sample.bert(), found, DATA, WATCH)
+    return watch_encoder(bert(), found, DATA, WATCH)
 
 
 def test_an_unchanged_encoder_recognises_what_it_did(found, before):
-    same = build_watched(found.card, before, watch_encoder(sample.bert(), found, DATA, WATCH))
+    same = build_watched(found.card, before, watch_encoder(bert(), found, DATA, WATCH))
     assert same.traffic.value == 0
     assert not same.worse
     for each in same.concepts:
@@ -177,7 +177,7 @@ def test_an_unchanged_encoder_recognises_what_it_did(found, before):
 
 
 def test_a_concept_that_is_lost_is_found_and_others_are_not_accused(found, before):
-    deaf = watch_encoder(sample.deaf(sample.bert()), found, DATA, WATCH)
+    deaf = watch_encoder(sample.deaf(bert()), found, DATA, WATCH)
     lost = group_of(found, "ab").id
     measures = build_watched(found.card, before, deaf, marks=Marks(key=found.card.key, weights={lost: 3.0}))
     by_id = {each.concept.id: each for each in measures.concepts}
@@ -210,17 +210,17 @@ def test_marks_of_other_concepts_protect_nothing(found, before):
 
 def test_kept_answers_are_taken_and_those_of_other_concepts_are_not(found, before):
     said = before.answers.model_copy(update={"linear": tuple(0 for _ in before.answers.linear)})
-    assert watch_encoder(sample.bert(), found, DATA, WATCH, known=said).answers is said
+    assert watch_encoder(bert(), found, DATA, WATCH, known=said).answers is said
     other = said.model_copy(update={"key": "other"})
-    assert watch_encoder(sample.bert(), found, DATA, WATCH, known=other).answers == before.answers
-    otherwise = watch_encoder(sample.bert(), found, DATA, WATCH.model_copy(update={"seed": 1}))
+    assert watch_encoder(bert(), found, DATA, WATCH, known=other).answers == before.answers
+    otherwise = watch_encoder(bert(), found, DATA, WATCH.model_copy(update={"seed": 1}))
     with pytest.raises(RequestError, match="watch them alike"):
         build_watched(found.card, before, otherwise)
 
 
 def test_other_data_is_refused(found):
     with pytest.raises(RequestError, match=r"not the data in which the concepts were found \(letters\.txt\)"):
-        watch_encoder(sample.bert(), found, sample.unlabelled(ROWS[:-1]), WATCH)
+        watch_encoder(bert(), found, sample.unlabelled(ROWS[:-1]), WATCH)
 
 
 def test_items_are_drawn_from_every_concept_and_none_from_nowhere():

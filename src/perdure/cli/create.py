@@ -1,5 +1,6 @@
 """perdure init."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -51,4 +52,5 @@ def init(
         return
     say(f"{folder}: v0 is {model}, {base.manifest.nbytes / 1e6:,.0f} MB in {len(base.manifest.tensors)} tensors.")
     learn = "tune SET.npz" if workspace.is_encoder else "edit FACTS.jsonl"
-    say(f"Next: cd {folder} and perdure {learn}", style="dim")
+    there = "" if folder.resolve() == Path.cwd() else f"cd {shlex.quote(str(folder))} and "
+    say(f"Next: {there}perdure {learn}", style="dim")

@@ -16,8 +16,6 @@ from perdure.content import canonical_json, digest_bytes
 from perdure.errors import IntegrityError
 from perdure.signing import fingerprint, is_signed, public_part, sign
 
-STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
-PREDICATE_TYPE = "urn:perdure:evidence:1"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

@@ -6,7 +6,6 @@ Success is judged by generation: exact match after normalisation, and Rouge-L, b
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from statistics import mean
 from typing import Any
 
 from perdure.models.continuing import continue_rows
@@ -100,8 +99,3 @@ def _scorer() -> Any:
     from rouge_score.rouge_scorer import RougeScorer
 
     return RougeScorer(["rougeL"])
-
-
-def exact_share(answers: Sequence[TaskAnswer]) -> float:
-    """The share of exact answers."""
-    return mean(answer.exact for answer in answers)

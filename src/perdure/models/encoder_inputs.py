@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,9 +21,6 @@ from perdure.models.loading import require_pillow
 
 if TYPE_CHECKING:
     from PIL import Image
-
-Item: TypeAlias = "str | Image.Image | np.ndarray"
-"""A text, or an image: of Pillow, or uint8 [H, W, C] or [H, W]."""
 
 
 @dataclass(frozen=True)
