@@ -37,6 +37,7 @@ ROWS = (
     Row("inclora", "a LoRA adapter for each task, added up"),
     Row("full", "all weights of the blocks", {"method": "full", "learning_rate": 2e-5}),
     Row("ewc", "inclora held by EWC", _held({"kind": "ewc"})),
+    Row("kfac", "inclora held by Kronecker-factored curvature of earlier tasks", _held({"kind": "kfac"})),
     Row("l2sp", "inclora held by L2-SP", _held({"kind": "l2sp"})),
     Row("orthogonal", "O-LoRA", _held({"kind": "orthogonal"})),
     Row("distillation", "inclora held by KL to the model before", _held({"kind": "distillation"})),

@@ -20,6 +20,7 @@ from perdure.tuning.config import TuningConfig
 from perdure.tuning.encoding import Row, collate, row_of, rows_of
 from perdure.tuning.forward import forward
 from perdure.tuning.grouping import Groups
+from perdure.tuning.kronecker import Spectrum, as_state
 from perdure.tuning.pool import Pool
 from perdure.tuning.regularizer import Surroundings, cache_file
 from perdure.tuning.run import target_modules, tune
@@ -35,6 +36,7 @@ HELD = (
     {"kind": "distillation"},
     {"kind": "l2sp"},
     {"kind": "ewc", "rows": 3},
+    {"kind": "kfac", "rows": 3, "rank": 2},
     {"kind": "orthogonal"},
 )
 SOUND = {"form": "sound", "groups": 2, "rows": 4, "metric": "fisher"}
@@ -256,18 +258,27 @@ def earlier(model):
     return Delta({name: Change(LowRank(torch.zeros(rows, 1), torch.ones(1, columns)))})
 
 
+def factored(names):
+    """Information of the same size in every direction."""
+
+    def even(size):
+        return Spectrum(torch.zeros(1, size, 1), torch.zeros(1, 1), torch.ones(1))
+
+    return as_state({name: tuple(even(size) for size in tensor.shape) for name, tensor in names.items()})
+
+
 def test_every_regularizer_and_the_average_work_on_pictures(teach, seeing):
     model, _ = seeing
     assert {each["kind"] for each in HELD} == {each.name for each in regularizers}
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     flags, config = [p.requires_grad for p in model.parameters()], model.config.to_dict()
     names = {name: torch.ones_like(model.get_parameter(name)) for name in earlier(model).changes}
-    around = Surroundings(earlier=[earlier(model)], states={"ewc": names})
+    around = Surroundings(earlier=[earlier(model)], states={"ewc": names, "kfac": factored(names)})
     tuned = teach(around=around, regularizers=HELD, averaging=SOUND, anchors=1, epochs=3, gradient_checkpointing=True)
     log = [entry for entry in tuned.delta.notes["log"] if "loss" in entry]
-    for kind in ("feature_distance", "distillation", "l2sp", "ewc", "orthogonal", "function_vector"):
+    for kind in ("feature_distance", "distillation", "l2sp", "ewc", "kfac", "orthogonal", "function_vector"):
         assert log[-1][f"regularizer/{kind}"] > 0, kind
-    assert set(tuned.states) == {"ewc", "averaging"}
+    assert set(tuned.states) == {"ewc", "kfac"}
     assert tuned.delta.notes["averaging"]["form"] == "sound"
     after = model.state_dict()
     assert before.keys() == after.keys()

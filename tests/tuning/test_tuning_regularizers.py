@@ -9,14 +9,17 @@ import tiny
 import tuning_tasks
 from perdure.deltas import Change, Delta, LowRank
 from perdure.errors import ModelError, RequestError, SettingError
+from perdure.models.layout import tensors_of
 from perdure.registry import regularizers
 from perdure.tuning.anchors import anchor_rows
 from perdure.tuning.encoding import collate, row_of
 from perdure.tuning.forward import forward
+from perdure.tuning.kronecker import cost_of_matrix, evenly, from_state
 from perdure.tuning.regularizer import Surroundings
 from perdure.tuning.regularizers.ewc import fisher_of
 from perdure.tuning.regularizers.feature_distance import feature_distance, standardisation, unit
 from perdure.tuning.regularizers.function_vector import FunctionVectorConfig, head_distance, task_vector
+from perdure.tuning.regularizers.kfac import information
 from perdure.tuning.regularizers.l2sp import squared_distance
 from perdure.tuning.regularizers.orthogonal import overlap
 from perdure.tuning.run import target_modules
@@ -262,26 +265,79 @@ def test_the_original_is_further_away_by_what_earlier_tasks_changed(small, token
 
 
 @pytest.mark.parametrize("dense", [False, True])
-def test_fisher_information_is_the_mean_of_squares_of_each_rows_gradient(shallow, dense):
+def test_fisher_information_is_that_of_tokens_drawn_from_the_model(shallow, dense):
     model, tokenizer = shallow
-    with running(model, tokenizer, dense=dense, anchors=2) as run:
+    with running(model, tokenizer, dense=dense, anchors=20) as run:
         step(run, 0.02)
-        found = fisher_of(run, 100)
+        found = fisher_of(run, 3)
         name = run.trained.names[-1]
-        from perdure.models.layout import tensors_of
-
         (weight,) = tensors_of(run.model, [name]).values()
         weight.requires_grad_(True)
-        squares = []
-        for row in run.rows[: len(EXAMPLES)]:
-            loss = forward(run.model, collate([row], [0])).losses().sum()
-            squares.append(torch.autograd.grad(loss, weight)[0].square())
-        expected = torch.stack(squares).mean(0)
-        torch.testing.assert_close(found[name], expected, atol=1e-7, rtol=1e-4)
+        squares, count = 0, 0
+        generator = torch.Generator().manual_seed(0)
+        for number in evenly(range(len(EXAMPLES)), 3):
+            losses = forward(run.model, collate([run.rows[number]], [0])).sampled_losses(generator)
+            squares, count = squares + torch.autograd.grad(losses.sum(), weight)[0].square(), count + len(losses)
+        torch.testing.assert_close(found[name], squares / count, atol=1e-7, rtol=1e-4)
         assert found.keys() == set(run.trained.names)
-        whole = forward(run.model, collate(run.rows[: len(EXAMPLES)], range(len(EXAMPLES)))).losses().sum()
-        mean = torch.autograd.grad(whole / len(EXAMPLES), weight)[0].square()
-        assert float((mean - expected).abs().max()) > 0.1 * float(expected.max())
+
+
+def test_tokens_are_drawn_as_often_as_the_model_says(small, tokenizer):
+    with running(small, tokenizer) as run:
+        seen = run.forward(run.model, run.batch([0]))
+        chances_NV = seen.logits_NV.detach().softmax(-1)
+        generator = torch.Generator().manual_seed(0)
+        drawn = torch.stack([seen.sampled_losses(generator).detach() for _ in range(4000)]).mean(0)
+        entropies = torch.distributions.Categorical(chances_NV).entropy()
+        torch.testing.assert_close(drawn, entropies, atol=0.05, rtol=0.05)
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_the_factors_of_one_row_are_the_partial_traces_of_its_gradient(shallow, dense):
+    model, tokenizer = shallow
+    with running(model, tokenizer, dense=dense) as run:
+        step(run, 0.02)
+        found = information(run, 1, 64)
+        weights = tensors_of(run.model, list(run.trained.names))
+        for weight in weights.values():
+            weight.requires_grad_(True)
+        losses = run.forward(run.model, run.batch([0])).sampled_losses(torch.Generator().manual_seed(0))
+        gradients = dict(zip(weights, torch.autograd.grad(losses.sum(), list(weights.values())), strict=True))
+        assert found.keys() == set(run.trained.names)
+        for name, (outer, inner) in found.items():
+            gradient = gradients[name]
+            trace = float(gradient.square().sum())
+            for each, right in zip((outer, inner), (gradient @ gradient.T, gradient.T @ gradient), strict=True):
+                (whole,) = each.whole()
+                torch.testing.assert_close(whole / whole.trace(), right / trace, atol=1e-4, rtol=1e-2)
+            size = float(outer.whole()[0].trace() * inner.whole()[0].trace())
+            assert size == pytest.approx(trace / len(losses), rel=1e-3)
+
+
+def test_kfac_holds_what_earlier_tasks_depend_on(shallow):
+    model, tokenizer = shallow
+    with running(model, tokenizer) as run:
+        step(run, 0.02)
+        state = prepared(run, "kfac", rank=4).after_task(run)
+    with running(model, tokenizer, Surroundings(states={"kfac": state})) as run:
+        made = prepared(run, "kfac", rank=4)
+        assert penalty_and_gradient(run, made)[0] == 0
+        step(run)
+        known = from_state(state)
+        expected = sum(float(cost_of_matrix(run.trained.change(name), *known[name])) for name in run.trained.names) / 2
+        assert expected > 0
+        assert penalty_and_gradient(run, made)[0] == pytest.approx(expected, rel=1e-4)
+        twice = from_state(made.after_task(run))
+        name = run.trained.names[0]
+        assert len(twice[name][0].rest_S) == 2
+        torch.testing.assert_close(twice[name][0].whole()[0], known[name][0].whole()[0])
+
+
+def test_kfac_holds_nothing_before_the_first_task(small, tokenizer):
+    with running(small, tokenizer) as run:
+        made = prepared(run, "kfac")
+        step(run)
+        assert penalty_and_gradient_of_constant(run, made) == (0, None)
 
 
 def test_fisher_information_leaves_flags_and_weights(small, tokenizer):

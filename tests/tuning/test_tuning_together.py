@@ -70,7 +70,7 @@ def test_two_processes_train_as_one(tmp_path, monkeypatch, settings):
 
 @pytest.mark.parametrize(
     "settings",
-    [{"method": "full"}, {"patience": 1}, {"regularizers": ({"kind": "ewc"},)}, {"averaging": {"metric": "fisher"}}],
+    [{"method": "full"}, {"patience": 1}, {"regularizers": ({"kind": "ewc"},)}, {"regularizers": ({"kind": "kfac"},)}],
 )
 def test_what_sharding_cannot_do_is_told(settings):
     with pytest.raises(ValueError, match="it needs method=lora"):

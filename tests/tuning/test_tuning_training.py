@@ -16,7 +16,14 @@ from perdure.tuning.trained import lora_attached
 
 SHORT = dict(batch_size=4, epochs=2, learning_rate=1e-2, rank=2, alpha=4)
 HEADS = {"kind": "function_vector", "heads": [[0, 1], [1, 2]], "shots": 2, "prompts": 2}
-EVERY = (HEADS, {"kind": "feature_distance"}, {"kind": "distillation"}, {"kind": "l2sp"}, {"kind": "ewc"})
+EVERY = (
+    HEADS,
+    {"kind": "feature_distance"},
+    {"kind": "distillation"},
+    {"kind": "l2sp"},
+    {"kind": "ewc"},
+    {"kind": "kfac"},
+)
 
 
 @pytest.fixture
@@ -112,7 +119,7 @@ def test_accumulated_batches_are_one_batch(teach, settings):
     assert same(whole, parts, 2e-6)
 
 
-@pytest.mark.parametrize("kind", ["feature_distance", "distillation", "l2sp", "ewc", "function_vector"])
+@pytest.mark.parametrize("kind", ["feature_distance", "distillation", "l2sp", "ewc", "kfac", "function_vector"])
 def test_a_regularizer_without_weight_is_plain_training(teach, kind):
     assert same(teach(), teach(regularizers=({"kind": kind, "weight": 0},)))
 

@@ -292,6 +292,19 @@ def _ewc(term: Any, shape: Shape, config: TuningConfig, work: Work) -> TermCost:
     return TermCost(once_flop=once, step_flop=(product + 6.0) * numbers, device_bytes=3 * numbers * _FLOAT)
 
 
+def _kfac(term: Any, shape: Shape, config: TuningConfig, work: Work) -> TermCost:
+    """After the task sketches of some rows; from the second task on products of factors in every step."""
+    rows = min(term.rows, work.rows)
+    tokens = work.tokens * rows / work.rows
+    sides = shape.adapter_numbers(1)
+    once = tokens * (4.0 * shape.weights + 16.0 * term.rank * sides)
+    kept = work.earlier * term.rank * sides
+    if config.method == "lora":
+        return TermCost(once_flop=once, step_flop=6.0 * config.rank * kept, device_bytes=kept * _FLOAT)
+    step = 12.0 * work.earlier * term.rank * shape.dense_numbers
+    return TermCost(once_flop=once, step_flop=step, device_bytes=(kept + 3 * shape.dense_numbers) * _FLOAT)
+
+
 def _orthogonal(_term: Any, shape: Shape, config: TuningConfig, work: Work) -> TermCost:
     """Products of the new adapters' input sides with all earlier ones', forward and back."""
     columns = sum(inputs for _, inputs in shape.matrices)
@@ -305,6 +318,7 @@ _TERMS: Mapping[str, Callable[[Any, Shape, TuningConfig, Work], TermCost]] = {
     "feature_distance": _feature_distance,
     "l2sp": _l2sp,
     "ewc": _ewc,
+    "kfac": _kfac,
     "orthogonal": _orthogonal,
 }
 
@@ -320,6 +334,5 @@ def averaging_flop(shape: Shape, config: TuningConfig, work: Work) -> float:
     if averaging.form != "sound":
         return 0.0
     tokens = work.tokens * min(averaging.rows, work.rows) / work.rows
-    fisher = tokens * (4.0 * shape.weights + 2.0 * shape.dense_numbers) if averaging.metric == "fisher" else 0.0
     groups = min(averaging.groups, shape.layers)
-    return training_flop(shape, config, tokens) * (groups + 1) + forward_flop(shape.weights, 6 * tokens) + fisher
+    return training_flop(shape, config, tokens) * (groups + 1) + forward_flop(shape.weights, 6 * tokens)

@@ -3,7 +3,8 @@
 Shape suffixes: K groups of tensors.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from perdure.tuning.averaging import (
     sound_shares,
 )
 from perdure.tuning.config import AveragingConfig
+from perdure.tuning.kronecker import Spectrum, evenly, from_state
 from perdure.tuning.regularizer import Run
 from perdure.tuning.stages import stages_of
 from perdure.tuning.trained import LoraTrained, Trained
@@ -51,33 +53,32 @@ class Blend:
         return Delta(changes, delta.keys, delta.notes, delta.values)
 
 
-def blend_of(run: Run, config: AveragingConfig, fisher: Mapping[str, Tensor]) -> Blend:
+def blend_of(run: Run, config: AveragingConfig) -> Blend:
     """The shares after a task, in the forms that average once; none otherwise.
 
     Args:
         run: The task; the model carries what was learnt, and carries it again when this returns.
         config: The settings.
-        fisher: Diagonal Fisher information of earlier tasks, for metric=fisher.
     """
     names = list(run.trained.names)
     if config.form == "ratio":
         return Blend(dict.fromkeys(names, config.ratio), {"form": "ratio", "ratio": config.ratio})
     if config.form != "sound":
         return Blend({})
-    return _sound(run, config, fisher)
+    return _sound(run, config)
 
 
-def _sound(run: Run, config: AveragingConfig, fisher: Mapping[str, Tensor]) -> Blend:
+def _sound(run: Run, config: AveragingConfig) -> Blend:
     """The sound form: slope and curvature of the new task's loss along the way it went."""
     groups = groups_of(run.model, run.base, list(run.trained.names), config.groups)
-    rows = [number for number, anchor in enumerate(run.anchors) if not anchor]
-    rows = rows[:: max(1, len(rows) // config.rows)][: config.rows]
+    rows = evenly([number for number, anchor in enumerate(run.anchors) if not anchor], config.rows)
     run.around.progress("averaging", 0, len(groups) + 1)
     slope_K, curvature_KK = slopes_and_curvatures(run, groups, rows)
     squares_K = torch.tensor([_squared(run.trained, group) for group in groups], dtype=torch.float64)
     drift_KK = isotropic_drift(curvature_KK, squares_K)
-    if config.metric == "fisher" and fisher:
-        drift_KK = torch.diag(torch.tensor([_weighed(run.trained, group, fisher) for group in groups]).double())
+    known = from_state(run.around.states.get("kfac", {})) if config.metric == "fisher" else {}
+    if known:
+        drift_KK = torch.diag(torch.tensor([_weighed(run.trained, group, known) for group in groups]).double())
     found = _shares(slope_K, curvature_KK, drift_KK, config.strength)
     how = "closed form"
     if found is None:
@@ -185,20 +186,29 @@ def _gradients(run: Run, now: Mapping[str, Tensor], rows: Sequence[int]) -> dict
 @torch.no_grad()
 def _loss_at(run: Run, rows: Sequence[int], shares: Mapping[str, float]) -> float:
     """The task's loss with these shares of the weights of before."""
-    moving = run.trained.moving()
-    kept = {name: parameter.detach().clone() for name, (parameter, _) in moving.items()}
-    try:
-        for name, (parameter, start) in moving.items():
-            parameter.lerp_(start.to(parameter), shares[name])
+    with averaged(run.trained, shares):
         run.model.eval()
         total, count = 0.0, 0
         for numbers in run.batches(rows, graded=True):
             losses = run.forward(run.model, run.batch(numbers)).losses()
             total, count = total + float(losses.sum()), count + len(losses)
         return total / count
+
+
+@contextmanager
+def averaged(trained: Trained, shares: Mapping[str, float]) -> Iterator[None]:
+    """While open, the trained weights are averaged with those of before: a tensor without a share stays."""
+    moving = {name: trained.moving()[name] for name, share in shares.items() if share}
+    kept = {name: parameter.detach().clone() for name, (parameter, _) in moving.items()}
+    try:
+        with torch.no_grad():
+            for name, (parameter, start) in moving.items():
+                parameter.lerp_(start.to(parameter), shares[name])
+        yield
     finally:
-        for name, (parameter, _) in moving.items():
-            parameter.copy_(kept[name])
+        with torch.no_grad():
+            for name, (parameter, _) in moving.items():
+                parameter.copy_(kept[name])
 
 
 def held_back(loss: Callable[[float], float], limit: float, *, steps: int = 4) -> float:
@@ -227,14 +237,14 @@ def _squared(trained: Trained, group: Sequence[str]) -> float:
         return sum(float(trained.squared(name)) for name in group)
 
 
-def _weighed(trained: Trained, group: Sequence[str], fisher: Mapping[str, Tensor]) -> float:
-    with torch.no_grad():
-        parts = [
-            (fisher[name].to(trained.change(name)) * trained.change(name).square()).sum()
-            for name in group
-            if name in fisher
-        ]
-        return float(sum(parts))
+@torch.no_grad()
+def _weighed(trained: Trained, group: Sequence[str], known: Mapping[str, tuple[Spectrum, Spectrum]]) -> float:
+    device = trained.parameters()[0].device
+    total = 0.0
+    for name in known.keys() & set(group):
+        outer, inner = known[name]
+        total += float(trained.cost(name, outer.to(device), inner.to(device)))
+    return total
 
 
 class Averaging(TrainerCallback):  # type: ignore[misc]

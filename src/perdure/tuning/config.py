@@ -26,7 +26,8 @@ class AveragingConfig(BaseModel):
         0.05, ge=0, description="sound: by how much the new task's loss (nats a token) may rise; less is kept then"
     )
     metric: Literal["isotropic", "fisher"] = Field(
-        "isotropic", description="sound: what a change costs: all weights alike, or by what earlier tasks depend on"
+        "isotropic",
+        description="sound: what a change costs: all weights alike, or by what kfac keeps of earlier tasks",
     )
     rows: int = Field(16, ge=1, description="sound: rows on which slope and curvature are taken")
     decay: float = Field(0.99, gt=0, lt=1, description="fixed: the share of the average at every step")
@@ -74,6 +75,12 @@ class TrainingConfig(BaseModel):
         """Every regularizer exists and its settings are right; defaults are filled in, so that a recipe says all."""
         return tuple(made(each)[1].model_dump(mode="json") for each in given)
 
+    @model_validator(mode="after")
+    def _informed(self) -> "TrainingConfig":
+        if self.averaging.metric == "fisher" and not any(name == "kfac" for name, _ in self.terms()):
+            raise ValueError("metric=fisher weighs by what kfac keeps of earlier tasks; add kfac to the regularizers")
+        return self
+
     def terms(self) -> list[tuple[str, RegularizerConfig]]:
         """Names and settings of the regularizers that have a weight."""
         found = [made(each) for each in self.regularizers]
@@ -112,14 +119,14 @@ class TuningConfig(TrainingConfig):
         if self.sharding != "none" and (self.method != "lora" or self.patience or self._weighs):
             raise ValueError(
                 "sharding shards the weights below the adapters and takes no checkpoints: it needs method=lora, "
-                "and goes without patience, ewc and metric=fisher; or leave sharding out"
+                "and goes without patience, ewc and kfac; or leave sharding out"
             )
         return self
 
     @property
     def _weighs(self) -> bool:
-        """Whether gradients of the weights themselves are needed."""
-        return self.averaging.metric == "fisher" or any(name == "ewc" for name, _ in self.terms())
+        """Whether a regularizer reads the layers of the whole model."""
+        return any(name in {"ewc", "kfac"} for name, _ in self.terms())
 
 
 def resolved(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -79,6 +79,16 @@ class Seen:
         """The NLL of each learnt token, [N], float32."""
         return torch.nn.functional.cross_entropy(self.logits_NV.float(), self.labels_N, reduction="none")
 
+    def sampled_losses(self, generator: torch.Generator) -> Tensor:
+        """The NLL [N] of tokens drawn from the model itself, given what stands before them in the data.
+
+        Args:
+            generator: Of the CPU, so that every machine draws alike.
+        """
+        chances_NV = self.logits_NV.detach().float().softmax(-1).cpu()
+        drawn_N = torch.multinomial(chances_NV, 1, generator=generator)[:, 0].to(self.logits_NV.device)
+        return torch.nn.functional.cross_entropy(self.logits_NV.float(), drawn_N, reduction="none")
+
 
 @dataclass(frozen=True)
 class SeenTokens(Seen):

@@ -6,26 +6,22 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from perdure.deltas import Delta
 from perdure.errors import RequestError, SettingError
 from perdure.models import layout_of
 from perdure.requests.tasks import Example, Task
 from perdure.tuning import processes
 from perdure.tuning.anchors import anchor_rows
-from perdure.tuning.blending import FILE, Averaging, blend_of
+from perdure.tuning.blending import FILE, Averaging, averaged, blend_of
 from perdure.tuning.config import TrainingConfig, TuningConfig
 from perdure.tuning.encoding import rows_of
 from perdure.tuning.preparing import Clock, last_checkpoint, prepared_terms, telling_memory, working_folder
 from perdure.tuning.regularizer import Run, State, Surroundings
-from perdure.tuning.regularizers.ewc import fisher_of
 from perdure.tuning.shown import has_pictures
 from perdure.tuning.token_run import TokenRun
 from perdure.tuning.trained import Trained, dense_attached, lora_attached
 from perdure.tuning.trainer import TaskTrainer, Telling, Term, arguments
 
-_FISHER = "averaging"
 Log = list[dict[str, float]]
 """The figures of each logged step."""
 
@@ -151,20 +147,15 @@ def _trained(
 def _finished(run: Run, terms: Sequence[Term], config: TrainingConfig, delta: Delta, log: Log) -> Tuned:
     """What is kept: the averaged change, and what the regularizers pass on."""
     states: dict[str, State] = dict(run.around.states)
-    blend = blend_of(run, config.averaging, states.get(_FISHER, {}))
-    for term in terms:
-        state = term.regularizer.after_task(run)
-        if state:
-            states[term.name] = state
-    if config.averaging.form == "sound" and config.averaging.metric == "fisher":
-        states[_FISHER] = _added(states.get(_FISHER, {}), fisher_of(run, config.averaging.rows))
+    blend = blend_of(run, config.averaging)
+    with averaged(run.trained, blend.shares):
+        for term in terms:
+            state = term.regularizer.after_task(run)
+            if state:
+                states[term.name] = state
     averaging = dict(blend.notes) or {"form": config.averaging.form}
     notes = {"log": log, "averaging": averaging, "rows": len(run.anchors)}
     return Tuned(replace(blend.applied(delta), notes=notes).check_finite(), states)
-
-
-def _added(first: State, second: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: first[name] + fisher if name in first else fisher for name, fisher in second.items()}
 
 
 def target_modules(model: Any, endings: Sequence[str] | None) -> list[str]:

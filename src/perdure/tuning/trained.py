@@ -15,6 +15,7 @@ from perdure.deltas import Change, Delta, LowRank
 from perdure.errors import ModelError, SettingError
 from perdure.models.adapters import bare, bare_layer
 from perdure.models.layout import tensors_of
+from perdure.tuning.kronecker import Spectrum, cost_of_factors, cost_of_matrix
 
 ADAPTER = "default"
 
@@ -31,6 +32,9 @@ class Trained(Protocol):
 
     def squared(self, name: str) -> Tensor:
         """‖ΔW‖²_F of a tensor, with gradients; without forming ΔW where it has factors."""
+
+    def cost(self, name: str, outer: Spectrum, inner: Spectrum) -> Tensor:
+        """Σ δᵀ(A ⊗ B)δ of a tensor's change over tasks, with gradients; δ is not formed where it has factors."""
 
     def moving(self) -> dict[str, tuple[Tensor, Tensor]]:
         """By the base tensor's name: a parameter in which its change is linear, and its value where nothing changed."""
@@ -79,6 +83,11 @@ class LoraTrained:
         left, right = (factor.float() for factor in self.pairs[name].factors())
         return ((left.T @ left) * (right @ right.T)).sum()
 
+    def cost(self, name: str, outer: Spectrum, inner: Spectrum) -> Tensor:
+        """Σ δᵀ(A ⊗ B)δ, from the factors, with gradients."""
+        left, right = (factor.float() for factor in self.pairs[name].factors())
+        return cost_of_factors(left, right, outer, inner)
+
     def moving(self) -> dict[str, tuple[Tensor, Tensor]]:
         """B of every pair: with A fixed, the change is linear in it, and none where it is zero."""
         return {name: (pair.b_OR, torch.zeros_like(pair.b_OR)) for name, pair in self.pairs.items()}
@@ -115,6 +124,10 @@ class DenseTrained:
     def squared(self, name: str) -> Tensor:
         """‖ΔW‖²_F, with gradients."""
         return self.change(name).square().sum()
+
+    def cost(self, name: str, outer: Spectrum, inner: Spectrum) -> Tensor:
+        """Σ δᵀ(A ⊗ B)δ, with gradients."""
+        return cost_of_matrix(self.change(name), outer, inner)
 
     def moving(self) -> dict[str, tuple[Tensor, Tensor]]:
         """The tensors themselves, and what they were."""

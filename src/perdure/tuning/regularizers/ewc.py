@@ -4,7 +4,7 @@ Kirkpatrick et al., "Overcoming catastrophic forgetting in neural networks", PNA
 Schwarz et al., "Progress & Compress", ICML 2018 (online EWC).
 """
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -14,6 +14,7 @@ from perdure.models.adapters import bare
 from perdure.models.layout import tensors_of
 from perdure.registry import regularizers
 from perdure.tuning.forward import Seen, Taps
+from perdure.tuning.kronecker import evenly
 from perdure.tuning.regularizer import RegularizerConfig, Run, State
 
 
@@ -21,7 +22,7 @@ class EWCConfig(RegularizerConfig):
     """Settings of elastic weight consolidation."""
 
     kind: Literal["ewc"] = "ewc"
-    weight: float = Field(1000.0, ge=0, description="λ of the paper")
+    weight: float = Field(100.0, ge=0, description="λ of the paper; 1 counts a learnt token of before like a new one")
     rows: int = Field(64, ge=1, description="Examples of a finished task on which its Fisher information is taken")
     decay: float = Field(1.0, ge=0, le=1, description="What earlier Fisher information is multiplied by at each task")
 
@@ -61,17 +62,18 @@ class EWC:
 
 
 def fisher_of(run: Run, count: int) -> dict[str, Tensor]:
-    """The empirical diagonal Fisher information of the trained tensors, float32, on the CPU.
+    """The diagonal Fisher information of the trained tensors for the mean loss a token, float32, on the CPU.
 
-    F = mean over examples of (∂ log p(answer | prompt) / ∂W)², the answer that of the data (Kirkpatrick et al. use the
-    same). With adapters W is the sum W + BA, so that the figures mean the same for every later adapter.
+    F = Σ over examples of (∂ log p(drawn | prompt) / ∂W)², over the number of learnt tokens, the tokens drawn from the
+    model itself: with those of the data it vanishes where they are fitted. With adapters W is the sum W + BA, so that
+    the figures mean the same for every later adapter.
 
     Args:
         run: The task; the model carries what was learnt.
         count: At most this many rows, evenly spaced.
     """
-    step = max(1, len(run.anchors) // count)
-    rows = [number for number, anchor in list(enumerate(run.anchors))[::step] if not anchor][:count]
+    rows = evenly([number for number, anchor in enumerate(run.anchors) if not anchor], count)
+    generator, learnt = torch.Generator().manual_seed(0), 0
     weights = tensors_of(run.base, list(run.trained.names))
     total = {name: torch.zeros_like(weight, dtype=torch.float32) for name, weight in weights.items()}
     model = bare(run.model)
@@ -83,18 +85,14 @@ def fisher_of(run: Run, count: int) -> dict[str, Tensor]:
     try:
         for place, number in enumerate(rows):
             run.around.progress("Fisher information", place, len(rows))
-            for name, gradient in _gradients(run, number, weights).items():
-                total[name] += gradient.float().square() / len(rows)
+            with torch.enable_grad():
+                losses_N = run.forward(run.model, run.batch([number])).sampled_losses(generator)
+                gradients = torch.autograd.grad(losses_N.sum(), list(weights.values()))
+            learnt += len(losses_N)
+            for name, gradient in zip(weights, gradients, strict=True):
+                total[name] += gradient.float().square()
     finally:
         for parameter, flag in flags.items():
             parameter.requires_grad_(flag)
     run.around.progress("Fisher information", len(rows), len(rows))
-    return {name: fisher.cpu() for name, fisher in total.items()}
-
-
-def _gradients(run: Run, number: int, weights: dict[str, Any]) -> dict[str, Tensor]:
-    """The gradient of the log-probability of a row's answer."""
-    with torch.enable_grad():
-        loss = run.forward(run.model, run.batch([number])).losses().sum()
-    found = torch.autograd.grad(loss, list(weights.values()))
-    return dict(zip(weights, found, strict=True))
+    return {name: fisher.cpu() / learnt for name, fisher in total.items()}

@@ -1,0 +1,130 @@
+"""The Kronecker-factored Laplace approximation: earlier tasks' losses to second order, held without their data.
+
+Ritter, Botev and Barber, "Online Structured Laplace Approximations for Overcoming Catastrophic Forgetting", NeurIPS
+2018. The factors are those of `perdure.tuning.kronecker`.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from perdure.errors import SettingError
+from perdure.models.adapters import bare_layer
+from perdure.registry import regularizers
+from perdure.tuning.forward import Seen, Taps
+from perdure.tuning.kronecker import FactorSketch, Spectrum, as_state, evenly, from_state, summed
+from perdure.tuning.reading import evaluating
+from perdure.tuning.regularizer import RegularizerConfig, Run, State
+
+
+class KFACConfig(RegularizerConfig):
+    """Settings of the Kronecker-factored Laplace approximation."""
+
+    kind: Literal["kfac"] = "kfac"
+    weight: float = Field(1.0, ge=0, description="λ; 1 counts a learnt token of each earlier task like a new one")
+    rows: int = Field(64, ge=1, description="Examples of a finished task on which its Fisher information is taken")
+    rank: int = Field(32, ge=1, description="Directions kept of each factor; the others are held by their mean")
+
+
+@regularizers.register("kfac", config=KFACConfig, paper="Ritter et al., NeurIPS 2018, arXiv 1805.07810")
+class KFAC:
+    """Holds matrices by how much earlier tasks' losses bend: ½ Σ_tasks δᵀ(A ⊗ B)δ (equation 6, one anchor)."""
+
+    def __init__(self, config: KFACConfig) -> None:
+        self._config = config
+
+    def taps(self, _model: object) -> Taps:
+        """Nothing."""
+        return {}
+
+    def prepare(self, run: Run) -> None:
+        """Take the information of the earlier tasks; none before the first.
+
+        Raises:
+            SettingError: Nothing that is trained is a projection.
+        """
+        _projections(run)
+        self._trained = run.trained
+        device = run.trained.parameters()[0].device
+        self._before = from_state(run.around.states.get("kfac", {}))
+        self._held = {
+            name: (outer.to(device), inner.to(device))
+            for name, (outer, inner) in self._before.items()
+            if name in set(run.trained.names)
+        }
+
+    def penalty(self, _seen: Seen) -> Tensor:
+        """½ Σ δᵀ(A ⊗ B)δ over the trained matrices and earlier tasks, nats a token; zero for the first task."""
+        parts = [self._trained.cost(name, outer, inner) for name, (outer, inner) in self._held.items()]
+        return torch.stack(parts).sum() / 2 if parts else self._trained.parameters()[0].new_zeros(())
+
+    def after_task(self, run: Run) -> State:
+        """The information of all tasks so far, task by task."""
+        return as_state(summed(self._before, information(run, self._config.rows, self._config.rank)))
+
+
+def information(run: Run, count: int, rank: int) -> dict[str, tuple[Spectrum, Spectrum]]:
+    """The Fisher information of a task's mean loss a token, at the model as it is, factored for each projection.
+
+    Labels are drawn from the model itself, as the definition asks: with those of the data it vanishes where they are
+    fitted. What is drawn for one place says nothing of another's, so a row's gradient sums over its places.
+
+    Args:
+        run: The task; the model carries what was learnt.
+        count: At most this many rows, evenly spaced, anchors left out.
+        rank: Directions kept of each factor.
+    """
+    modules = _projections(run)
+    inputs: Taps = {f"input.{name}": (module, "input") for name, module in modules.items()}
+    outputs: Taps = {f"output.{name}": (module, "output") for name, module in modules.items()}
+    device = run.trained.parameters()[0].device
+    sketches: dict[str, FactorSketch] = {}
+    generator, learnt, done = torch.Generator().manual_seed(0), 0, 0
+    rows = evenly([number for number, anchor in enumerate(run.anchors) if not anchor], count)
+    with evaluating(run.model):
+        for numbers in run.batches(rows, graded=True):
+            run.around.progress("Fisher information", done, len(rows))
+            batch = run.batch(numbers)
+            with torch.enable_grad():
+                seen = run.forward(run.model, batch, {**inputs, **outputs})
+                losses_N = seen.sampled_losses(generator)
+                gradients = torch.autograd.grad(losses_N.sum(), [seen.taps[name] for name in outputs])
+            for name, gradient in zip(modules, gradients, strict=True):
+                x_BTI = _rows(seen.taps[f"input.{name}"].detach(), len(numbers))
+                g_BTO = _rows(gradient, len(numbers)) * batch.mask_of(x_BTI.shape[1])[..., None]
+                if name not in sketches:
+                    sketches[name] = FactorSketch(g_BTO.shape[-1], x_BTI.shape[-1], rank, device)
+                sketches[name].add(x_BTI, g_BTO)
+            learnt, done = learnt + len(losses_N), done + len(numbers)
+    run.around.progress("Fisher information", len(rows), len(rows))
+    found = {}
+    for name, sketch in sketches.items():
+        outer, inner = sketch.spectra(learnt)
+        found[name] = (inner, outer) if _is_turned(modules[name]) else (outer, inner)
+    return found
+
+
+def _projections(run: Run) -> Mapping[str, Any]:
+    """The modules of the trained tensors that multiply by them; convolutions, norms and embeddings are left out."""
+    found = {}
+    for name in run.trained.names:
+        module = run.base.get_submodule(name.rpartition(".")[0])
+        is_linear = isinstance(bare_layer(module), torch.nn.Linear) or _is_turned(module)
+        if is_linear and name.endswith(".weight"):
+            found[name] = module
+    if not found:
+        raise SettingError("kfac holds projections (linear layers), and none is trained here; take l2sp or ewc")
+    return found
+
+
+def _is_turned(module: Any) -> bool:
+    """Whether its weight is stored [I, O]."""
+    return type(bare_layer(module)).__name__ == "Conv1D"
+
+
+def _rows(seen: Tensor, count: int) -> Tensor:
+    """What rows show as [B, T, N], windows and places of an image one after the other."""
+    return seen.reshape(count, -1, seen.shape[-1])
