@@ -324,7 +324,9 @@ def test_kfac_holds_what_earlier_tasks_depend_on(shallow):
         assert penalty_and_gradient(run, made)[0] == 0
         step(run)
         known = from_state(state)
-        expected = sum(float(cost_of_matrix(run.trained.change(name), *known[name])) for name in run.trained.names) / 2
+        names = run.trained.names
+        costs = [float(cost_of_matrix(run.trained.change(name), *known[name])) for name in names]
+        expected = len(names) * sum(costs) / 2
         assert expected > 0
         assert penalty_and_gradient(run, made)[0] == pytest.approx(expected, rel=1e-4)
         twice = from_state(made.after_task(run))

@@ -25,10 +25,10 @@ from perdure.tuning.averaging import (
     sound_shares,
 )
 from perdure.tuning.config import AveragingConfig
-from perdure.tuning.kronecker import Spectrum, evenly, from_state
+from perdure.tuning.kronecker import evenly, from_state
 from perdure.tuning.regularizer import Run
 from perdure.tuning.stages import stages_of
-from perdure.tuning.trained import LoraTrained, Trained
+from perdure.tuning.trained import LoraTrained, Trained, bend
 
 _STEP = 0.1  # of the way back to the weights of before: where the second gradient is taken
 FILE = "average.safetensors"
@@ -76,9 +76,14 @@ def _sound(run: Run, config: AveragingConfig) -> Blend:
     slope_K, curvature_KK = slopes_and_curvatures(run, groups, rows)
     squares_K = torch.tensor([_squared(run.trained, group) for group in groups], dtype=torch.float64)
     drift_KK = isotropic_drift(curvature_KK, squares_K)
-    known = from_state(run.around.states.get("kfac", {})) if config.metric == "fisher" else {}
+    known = (
+        from_state(run.around.states.get("kfac", {}), run.trained.parameters()[0].device)
+        if config.metric == "fisher"
+        else {}
+    )
     if known:
-        drift_KK = torch.diag(torch.tensor([_weighed(run.trained, group, known) for group in groups]).double())
+        with torch.no_grad():
+            drift_KK = torch.diag(torch.stack([bend(run.trained, known, group).double().cpu() for group in groups]))
     found = _shares(slope_K, curvature_KK, drift_KK, config.strength)
     how = "closed form"
     if found is None:
@@ -235,16 +240,6 @@ def held_back(loss: Callable[[float], float], limit: float, *, steps: int = 4) -
 def _squared(trained: Trained, group: Sequence[str]) -> float:
     with torch.no_grad():
         return sum(float(trained.squared(name)) for name in group)
-
-
-@torch.no_grad()
-def _weighed(trained: Trained, group: Sequence[str], known: Mapping[str, tuple[Spectrum, Spectrum]]) -> float:
-    device = trained.parameters()[0].device
-    total = 0.0
-    for name in known.keys() & set(group):
-        outer, inner = known[name]
-        total += float(trained.cost(name, outer.to(device), inner.to(device)))
-    return total
 
 
 class Averaging(TrainerCallback):  # type: ignore[misc]

@@ -53,10 +53,6 @@ class Spectrum:
         """The matrices times a number of at least zero."""
         return Spectrum(self.vectors_SNK, self.values_SK * factor, self.rest_S * factor)
 
-    def to(self, device: torch.device) -> "Spectrum":
-        """The same on a device."""
-        return Spectrum(self.vectors_SNK.to(device), self.values_SK.to(device), self.rest_S.to(device))
-
 
 def joined(first: Spectrum, second: Spectrum) -> Spectrum:
     """The tasks of both, one after the other; where the one has fewer directions, the others are empty."""
@@ -182,8 +178,8 @@ def as_state(found: Mapping[str, tuple[Spectrum, Spectrum]]) -> dict[str, Tensor
     return state
 
 
-def from_state(state: State) -> dict[str, tuple[Spectrum, Spectrum]]:
-    """The spectra of `as_state`.
+def from_state(state: State, device: torch.device | None = None) -> dict[str, tuple[Spectrum, Spectrum]]:
+    """The spectra of `as_state`, on a device.
 
     Raises:
         SettingError: It is not such a state.
@@ -191,11 +187,11 @@ def from_state(state: State) -> dict[str, tuple[Spectrum, Spectrum]]:
     names = [key.split(".", 2)[2] for key in state if key.startswith("outer.rest.")]
     if len(state) != 6 * len(names):
         raise SettingError("what is kept of earlier tasks is not Kronecker-factored Fisher information")
-    return {name: (_spectrum(state, "outer", name), _spectrum(state, "inner", name)) for name in names}
+    return {name: (_spectrum(state, "outer", name, device), _spectrum(state, "inner", name, device)) for name in names}
 
 
-def _spectrum(state: State, side: str, name: str) -> Spectrum:
-    vectors, values, rest = (state[f"{side}.{part}.{name}"] for part in ("vectors", "values", "rest"))
+def _spectrum(state: State, side: str, name: str, device: torch.device | None) -> Spectrum:
+    vectors, values, rest = (state[f"{side}.{part}.{name}"].to(device) for part in ("vectors", "values", "rest"))
     return Spectrum(vectors, values, rest)
 
 

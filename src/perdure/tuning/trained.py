@@ -142,6 +142,21 @@ class DenseTrained:
         return Delta({name: Change(dense=_kept(self.change(name))) for name in self._now})
 
 
+def bend(trained: Trained, known: Mapping[str, tuple[Spectrum, Spectrum]], names: Sequence[str]) -> Tensor:
+    """The most that δᵀFδ of the named tensors together can be, given the F of each, summed over tasks, with gradients.
+
+    With M tensors it is M Σ_m δ_mᵀF_mδ_m: the matrices of a model move together, and for any gradients
+    (Σ_m γ_m·δ_m)² ≤ M Σ_m (γ_m·δ_m)² (Cauchy and Schwarz). Zero where nothing is known.
+
+    Args:
+        trained: The weights under training.
+        known: The factored Fisher information of tensors, where the parameters are.
+        names: Which of them.
+    """
+    parts = [trained.cost(name, *known[name]) for name in names if name in known]
+    return len(parts) * torch.stack(parts).sum() if parts else trained.parameters()[0].new_zeros(())
+
+
 def _kept(tensor: Tensor) -> Tensor:
     return tensor.detach().float().cpu().clone().contiguous()
 

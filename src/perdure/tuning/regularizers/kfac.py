@@ -18,20 +18,25 @@ from perdure.tuning.forward import Seen, Taps
 from perdure.tuning.kronecker import FactorSketch, Spectrum, as_state, evenly, from_state, summed
 from perdure.tuning.reading import evaluating
 from perdure.tuning.regularizer import RegularizerConfig, Run, State
+from perdure.tuning.trained import bend
 
 
 class KFACConfig(RegularizerConfig):
     """Settings of the Kronecker-factored Laplace approximation."""
 
     kind: Literal["kfac"] = "kfac"
-    weight: float = Field(1.0, ge=0, description="λ; 1 counts a learnt token of each earlier task like a new one")
+    weight: float = Field(
+        1.0,
+        ge=0,
+        description="λ; 1 counts the most that a learnt token of each earlier task may lose like a new one's loss",
+    )
     rows: int = Field(64, ge=1, description="Examples of a finished task on which its Fisher information is taken")
-    rank: int = Field(32, ge=1, description="Directions kept of each factor; the others are held by their mean")
+    rank: int = Field(16, ge=1, description="Directions kept of each factor; the others are held by their mean")
 
 
 @regularizers.register("kfac", config=KFACConfig, paper="Ritter et al., NeurIPS 2018, arXiv 1805.07810")
 class KFAC:
-    """Holds matrices by how much earlier tasks' losses bend: ½ Σ_tasks δᵀ(A ⊗ B)δ (equation 6, one anchor)."""
+    """Holds matrices by how much earlier tasks' losses bend: ½ M Σ_tasks δᵀ(A ⊗ B)δ (equation 6, one anchor)."""
 
     def __init__(self, config: KFACConfig) -> None:
         self._config = config
@@ -48,18 +53,12 @@ class KFAC:
         """
         _projections(run)
         self._trained = run.trained
-        device = run.trained.parameters()[0].device
-        self._before = from_state(run.around.states.get("kfac", {}))
-        self._held = {
-            name: (outer.to(device), inner.to(device))
-            for name, (outer, inner) in self._before.items()
-            if name in set(run.trained.names)
-        }
+        state = run.around.states.get("kfac", {})
+        self._before, self._held = from_state(state), from_state(state, run.trained.parameters()[0].device)
 
     def penalty(self, _seen: Seen) -> Tensor:
-        """½ Σ δᵀ(A ⊗ B)δ over the trained matrices and earlier tasks, nats a token; zero for the first task."""
-        parts = [self._trained.cost(name, outer, inner) for name, (outer, inner) in self._held.items()]
-        return torch.stack(parts).sum() / 2 if parts else self._trained.parameters()[0].new_zeros(())
+        """½ M Σ δᵀ(A ⊗ B)δ over M trained matrices and earlier tasks, nats a token; zero for the first task."""
+        return bend(self._trained, self._held, self._trained.names) / 2
 
     def after_task(self, run: Run) -> State:
         """The information of all tasks so far, task by task."""
