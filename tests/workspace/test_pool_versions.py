@@ -137,6 +137,19 @@ def test_one_group_is_rolled_back_as_a_version(shop):
         rollback_group(shop, "g1", on="v0", actor="mori")
 
 
+def test_after_a_rollback_tuning_goes_on_from_what_is_served(tmp_path):
+    shop = Workspace.init(tmp_path / "shop", tiny.llama(), tokenizer=tiny.tokenizer(), actor="kato")
+    settings = {**QUICK, "replay": {"share": 0.3}, "regularizers": [{"kind": "ewc"}]}
+    list(shop.tune_in_pool([FIRST, SECOND], settings))
+    rollback_group(shop, "g1", actor="mori")
+    [made] = shop.tune_in_pool([task("third", f"{CAPITALS} Now.")], settings)
+    with opened_pool(shop, made) as pool:
+        assert pool.current("g1").tasks == ("capitals", "third")
+    memory = shop.archive.solved(made).notes["memory"]
+    assert memory["seen"] == 2 * len(FIRST.train)
+    assert not any(kept["instruction"] == AGAIN for kept in memory["rows"])
+
+
 def test_a_merge_is_undone_as_a_version(shop):
     made = part_task(shop, "again", actor="mori")
     found = in_use(shop, made)

@@ -168,20 +168,24 @@ class Pool:
             self._use(group, place, f"{task} was parted from it")
         return joined
 
-    def put(self, group: str, delta: Delta, *, transposed: bool = False, note: str = "") -> Version:
-        """Make a delta the group's adapter, as a new version; the earlier ones stay.
+    def put(self, group: str, delta: Delta, task: str, *, transposed: bool = False, note: str = "") -> Version:
+        """Make a delta the group's adapter, as a new version that stands on the one in use; the earlier ones stay.
 
         Args:
             group: The group.
             delta: Low-rank changes of matrices, all that the group's adapter is to be.
+            task: The task of the group that it learnt, besides those of the version in use.
             transposed: The matrices are stored [I, O] (GPT-2's Conv1D).
             note: Why it was made.
 
         Raises:
-            UnknownNameError: No such group.
+            UnknownNameError: No such group, or the task is in another one.
             SettingError: No adapter can hold the delta.
         """
-        tasks, held = self.groups.members(group), self._versions(group)
+        held, parent = self._versions(group), self.current(group)
+        if task not in self.groups.members(group):
+            raise UnknownNameError("task", task, self.groups.members(group))
+        tasks = tuple(dict.fromkeys((*(parent.tasks if parent else ()), task)))
         files = adapter_files(delta.check_finite(), self._state.base, transposed=transposed)
         digest = digest_json({name: digest_bytes(data) for name, data in files.items()})
         version = Version(

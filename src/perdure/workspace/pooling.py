@@ -25,6 +25,7 @@ from perdure.tuning.pool_settings import PoolConfig, instructions_of, settings_o
 from perdure.tuning.reading import row_losses
 from perdure.tuning.replay import Memory, remembered
 from perdure.workspace.pool_changes import POOLED, commit_pool, is_transposed
+from perdure.workspace.pool_folder import flat_name
 from perdure.workspace.pools import bring, has_pool, opened_pool, weights_id
 from perdure.workspace.records import Version
 from perdure.workspace.seeing import processor_for
@@ -139,7 +140,8 @@ def carry_out_in_pool(shop: "Workspace", plan: PoolPlan, *, actor: str) -> Versi
         if merge is not None and not merge.merged:
             group = _parted(pool, plan.task.name, merge)
             total, error = _summed(begun.adapter, tuned.alone, plan.config.rank)
-        pool.put(group, total, transposed=is_transposed(shop, parent), note=f"learnt {plan.task.name}")
+        name = plan.task.name
+        pool.put(group, total, name, transposed=is_transposed(shop, parent), note=f"learnt {name}")
         mine = begun.alone or group == joined.group
         notes = notes_of(plan.tuning, tuned, begun.memory if mine else Memory(), time.monotonic() - started)
         notes["pool"] = {
@@ -165,7 +167,7 @@ class _Begun:
         group: The group whose adapter the model carries; None: the base alone.
         adapter: That adapter.
         alone: Whether nothing shares the adapter yet, so that nothing has to be averaged with.
-        last: The version that trained this group last, whose states and memory are gone on with.
+        last: The version that trained that adapter, whose states and memory are gone on with.
         memory: What of the group's rows was kept.
     """
 
@@ -180,15 +182,20 @@ def _begin(shop: "Workspace", parent: Version, pool: Pool, joined: Joined) -> _B
     group = joined.nearest if joined.opened else joined.group
     adapter = bring(shop, parent, pool, group) if group else Delta()
     alone = joined.opened or not adapter
-    line = [] if alone else [step for step in shop.archive.lineage(parent) if _trained_in(step, joined.group)]
-    kept = shop.archive.solved(line[-1]).notes.get("memory") if line else None
+    last = None if alone else _brought_by(shop, parent, pool, joined.group)
+    kept = shop.archive.solved(last).notes.get("memory") if last else None
     memory = remembered(kept) if kept else Memory()
-    return _Begun(group if adapter else None, adapter, alone, line[-1] if line else None, memory)
+    return _Begun(group if adapter else None, adapter, alone, last, memory)
 
 
-def _trained_in(step: Version, group: str) -> bool:
-    recipe = step.manifest.recipe
-    return (recipe.get("kind"), recipe.get("action"), recipe.get("group")) == (POOLED, "tune", group)
+def _brought_by(shop: "Workspace", parent: Version, pool: Pool, group: str) -> Version:
+    """The version that brought the adapter a group has in use: after a rollback not the last that trained it."""
+    current = pool.current(group)
+    assert current is not None
+    folder = flat_name(f"{current.folder}/")
+    return next(
+        step for step in shop.archive.lineage(parent) if any(name.startswith(folder) for name in step.manifest.files)
+    )
 
 
 def _trained(shop: "Workspace", parent: Version, plan: PoolPlan, begun: _Begun) -> "tuple[Tuned, Path]":
