@@ -137,6 +137,20 @@ def test_one_group_is_rolled_back_as_a_version(shop):
         rollback_group(shop, "g1", on="v0", actor="mori")
 
 
+def test_another_task_of_the_same_file_name_is_checked_against_the_first(shop):
+    other = task("capitals", f"{CAPITALS} Now.", str.swapcase)
+    [plan] = pooling.plan_in_pool(shop, [other], QUICK)
+    name = f"capitals-{other.digest[:8]}"
+    assert (plan.joined.task, plan.joined.group) == (name, "g1")
+    made = pooling.carry_out_in_pool(shop, plan, actor="mori")
+    assert made.manifest.recipe["task"] == {"name": name, "digest": other.digest, "rows": len(other.train)}
+    assert notes(shop, made)["merge"]["n"] == len(FIRST.test) + len(SECOND.test)
+    with opened_pool(shop, made) as pool:
+        assert name in pool.groups.tasks
+    [again] = pooling.plan_in_pool(shop, [FIRST], QUICK)
+    assert (again.joined.task, again.joined.similarity) == ("capitals", 1.0)
+
+
 def test_after_a_rollback_tuning_goes_on_from_what_is_served(tmp_path):
     shop = Workspace.init(tmp_path / "shop", tiny.llama(), tokenizer=tiny.tokenizer(), actor="kato")
     settings = {**QUICK, "replay": {"share": 0.3}, "regularizers": [{"kind": "ewc"}]}

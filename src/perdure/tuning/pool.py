@@ -140,9 +140,9 @@ class Pool:
         """Every change of a version, in words; choices of groups are in `groups.log`."""
         return self._state.log
 
-    def join(self, task: str, instructions: Sequence[str]) -> Joined:
+    def join(self, task: str, instructions: Sequence[str], digest: str = "") -> Joined:
         """Put a task into a group; see `Groups.join`."""
-        joined = self.groups.join(task, instructions)
+        joined = self.groups.join(task, instructions, digest)
         self._save()
         return joined
 

@@ -77,7 +77,7 @@ class Advisor:
         proposals = propose(known, given, usual)
         config = settings_from(proposals, given, usual)
         probed = self._probe(task, rows["train"], config) if probe else None
-        self.earlier.append(Learnt(task.name, instructions_of(task), task.test))
+        self.earlier.append(Learnt(task.name, task.digest, instructions_of(task), task.test))
         counts = {
             id(example): len(row.ids)
             for part in rows
@@ -111,7 +111,7 @@ class Advisor:
         groups = Groups(TfidfEncoder.fitted())
         for one in self.earlier:
             if one.instructions:
-                groups.join(one.name, one.instructions)
+                groups.join(one.name, one.instructions, one.digest)
         return groups
 
     def _group(self, task: Task) -> GroupAdvice:
@@ -120,7 +120,7 @@ class Advisor:
         if not instructions:
             return GroupAdvice(group="", reason="its rows say no instruction to be grouped by")
         before = {name: self.groups.members(name) for name in self.groups.names}
-        joined = self.groups.join(task.name, instructions)
+        joined = self.groups.join(task.name, instructions, task.digest)
         return GroupAdvice(group=joined.group, members=before.get(joined.group, ()), reason=joined.reason)
 
     def _already(self, task: Task, processor: Any | None) -> Share | None:

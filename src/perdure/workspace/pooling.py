@@ -77,8 +77,9 @@ class PoolPlan:
 
     def recipe(self) -> dict[str, Any]:
         """The plan as JSON, for the manifest."""
-        pool = self.pool.model_dump(mode="json")
-        return {**self.tuning.recipe(), "kind": POOLED, "action": "tune", "pool": pool, "group": self.joined.group}
+        recipe, pool = self.tuning.recipe(), self.pool.model_dump(mode="json")
+        task = {**recipe["task"], "name": self.joined.task}
+        return {**recipe, "kind": POOLED, "action": "tune", "task": task, "pool": pool, "group": self.joined.group}
 
 
 def plan_in_pool(
@@ -138,12 +139,12 @@ def carry_out_in_pool(shop: "Workspace", plan: PoolPlan, *, actor: str) -> Versi
         merge, unseen = _judged(shop, parent, plan, pool, begun, total)
         group = joined.group
         if merge is not None and not merge.merged:
-            group = _parted(pool, plan.task.name, merge)
+            group = _parted(pool, joined.task, merge)
             total, error = _summed(begun.adapter, tuned.alone, plan.config.rank)
-        name = plan.task.name
-        pool.put(group, total, name, transposed=is_transposed(shop, parent), note=f"learnt {name}")
+        pool.put(group, total, joined.task, transposed=is_transposed(shop, parent), note=f"learnt {joined.task}")
         mine = begun.alone or group == joined.group
         notes = notes_of(plan.tuning, tuned, begun.memory if mine else Memory(), time.monotonic() - started)
+        notes["task"]["name"] = joined.task
         notes["pool"] = {
             "group": group,
             "joined": asdict(joined),
@@ -164,6 +165,7 @@ class _Begun:
     """What a training starts from.
 
     Attributes:
+        task: The task's name in the pool.
         group: The group whose adapter the model carries; None: the base alone.
         adapter: That adapter.
         alone: Whether nothing shares the adapter yet, so that nothing has to be averaged with.
@@ -171,6 +173,7 @@ class _Begun:
         memory: What of the group's rows was kept.
     """
 
+    task: str
     group: str | None
     adapter: Delta
     alone: bool
@@ -185,7 +188,7 @@ def _begin(shop: "Workspace", parent: Version, pool: Pool, joined: Joined) -> _B
     last = None if alone else _brought_by(shop, parent, pool, joined.group)
     kept = shop.archive.solved(last).notes.get("memory") if last else None
     memory = remembered(kept) if kept else Memory()
-    return _Begun(group if adapter else None, adapter, alone, last, memory)
+    return _Begun(joined.task, group if adapter else None, adapter, alone, last, memory)
 
 
 def _brought_by(shop: "Workspace", parent: Version, pool: Pool, group: str) -> Version:
@@ -246,10 +249,10 @@ def _judged(
         return None, None
     current = pool.current(begun.group)
     members = pool.groups.members(begun.group)
-    names = {name for name in (current.tasks if current else ()) if name in members and name != plan.task.name}
+    names = [name for name in (current.tasks if current else ()) if name in members and name != begun.task]
     if not names:
         return None, None
-    asked = _kept_rows(shop, parent, names)
+    asked = _kept_rows(shop, parent, {name: pool.groups.tasks[name].digest for name in names})
     if len(asked) < 2:
         return None, {"reason": f"not judged: {len(asked)} test rows of {', '.join(sorted(names))} were kept"}
     network, tokenizer = shop.load(parent)
@@ -261,12 +264,19 @@ def _judged(
     return check_merge(losses[0], losses[1], allowed=plan.pool.allowed), None
 
 
-def _kept_rows(shop: "Workspace", parent: Version, names: set[str]) -> list[Example]:
-    """The test rows of tasks, each as the newest version that learnt it kept them."""
+def _kept_rows(shop: "Workspace", parent: Version, digests: Mapping[str, str]) -> list[Example]:
+    """The test rows of tasks, each as the newest version that learnt it kept them.
+
+    Args:
+        shop: The workspace.
+        parent: The version whose lineage learnt them.
+        digests: By the tasks' names; empty where a task is told by its name alone.
+    """
     found: dict[str, tuple[Example, ...]] = {}
     for step in shop.archive.lineage(parent)[1:]:
-        name = step.manifest.recipe.get("task", {}).get("name")
-        if name in names:
+        learnt = step.manifest.recipe.get("task", {})
+        name = learnt.get("name")
+        if name in digests and digests[name] in ("", learnt["digest"]):
             found[name] = kept_tests(shop, step)
     return [row for name in sorted(found) for row in found[name]]
 
@@ -286,7 +296,7 @@ def _joined(pool: Pool, task: Task) -> Joined:
     texts = instructions_of(task)
     if not texts:
         raise SettingError(f"task {task.name!r} has neither instructions nor prompts in words to be grouped by")
-    return pool.join(task.name, texts)
+    return pool.join(task.name, texts, task.digest)
 
 
 @contextmanager
