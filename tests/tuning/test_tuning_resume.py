@@ -75,6 +75,15 @@ def test_a_training_that_ended_is_not_done_again(tokenizer, tmp_path):
 
 
 @pytest.mark.parametrize("form", ["plain", "fixed"])
+def test_a_checkpoint_whose_state_was_cut_short_is_passed_over(tokenizer, tmp_path, form):
+    whole = teach(tokenizer, None, **FORMS[form])
+    with pytest.raises(KeyboardInterrupt):
+        teach(tokenizer, tmp_path, interrupted_at(7), **FORMS[form])
+    (tmp_path / "checkpoint-6" / "trainer_state.json").write_text('{"epoch": 1.5, "glob')
+    assert equal(whole, teach(tokenizer, tmp_path, **FORMS[form]))
+
+
+@pytest.mark.parametrize("form", ["plain", "fixed"])
 def test_half_a_checkpoint_is_passed_over(tokenizer, tmp_path, form):
     """An interruption while the last checkpoint was written: the one before is taken."""
     whole = teach(tokenizer, None, **FORMS[form])

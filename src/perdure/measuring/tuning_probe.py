@@ -16,7 +16,7 @@ from perdure.requests.tasks import Task
 from perdure.tuning.anchors import anchor_rows
 from perdure.tuning.config import TuningConfig
 from perdure.tuning.encoding import Row
-from perdure.tuning.preparing import prepared_terms
+from perdure.tuning.preparing import is_out_of_memory, prepared_terms
 from perdure.tuning.regularizer import Surroundings
 from perdure.tuning.run import attached, pairs_of, target_modules
 from perdure.tuning.token_run import TokenRun
@@ -79,7 +79,9 @@ def probe_tuning(
         with torch.random.fork_rng(devices=[]), attached(model, config) as (network, trained):
             run = TokenRun(network, tokenizer, chosen, pairs_of(task.train), trained, around)
             return _timed(run, prepared_terms(config, run), config, progress)
-    except torch.OutOfMemoryError:
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
         return None
 
 
