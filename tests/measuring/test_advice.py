@@ -236,6 +236,9 @@ def test_long_rows_raise_the_limit_as_far_as_the_model_reads():
     values, reasons = proposed(longest=5000)
     assert values["max_tokens"] == 4096
     assert "shorten" in reasons["max_tokens"]
+    values, reasons = proposed(longest=600, positions=512)
+    assert values["max_tokens"] == 512
+    assert "shorten" in reasons["max_tokens"]
 
 
 def test_many_answer_tokens_take_a_higher_rank():

@@ -159,9 +159,18 @@ def test_a_loss_that_is_no_number_stores_nothing(teach, small):
     assert unchanged(before, snapshot(small))
 
 
-def test_memory_that_runs_out_is_told_with_what_helps(teach, small, monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried 4 GB"),
+        MemoryError(),
+    ],
+    ids=["cuda", "cpu", "python"],
+)
+def test_memory_that_runs_out_is_told_with_what_helps(teach, small, monkeypatch, error):
     def full(*_args, **_kwargs):
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        raise error
 
     monkeypatch.setattr("perdure.tuning.trainer.TaskTrainer.compute_loss", full)
     before = snapshot(small)
@@ -178,6 +187,12 @@ def test_a_task_without_rows_is_refused(teach):
 def test_rows_that_are_too_long_are_named(teach):
     with pytest.raises(RequestError, match=r"longer than max_tokens=8: example 0: \d+ tokens"):
         teach(max_tokens=8)
+
+
+def test_rows_beyond_what_the_model_reads_are_named(teach):
+    long = Task("long", "", (tuning_tasks.example("a " * 600, "b"),), (), ())
+    with pytest.raises(RequestError, match=r"longer than the 512 tokens that the model can read: example 0: \d+"):
+        teach(long, model=tiny.gpt2(), max_tokens=1024)
 
 
 def test_a_model_with_an_adapter_is_refused(teach, small):

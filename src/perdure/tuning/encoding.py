@@ -51,27 +51,34 @@ class Row:
         return self.ids[: self.asked + 1]
 
 
+def row_limit(max_tokens: int, positions: int | None) -> int:
+    """The most tokens of a row: what the settings allow, and no more than the model can read."""
+    return max_tokens if positions is None else min(max_tokens, positions)
+
+
 def rows_of(
     tokenizer: Any,
     examples: Iterable[Example],
-    limit: int,
+    max_tokens: int,
     *,
+    positions: int | None = None,
     processor: Any | None = None,
     progress: Progress = silent,
 ) -> list[Row]:
-    """The rows of examples, each at most `limit` tokens long.
+    """The rows of examples, each at most `max_tokens` tokens long, and no longer than the model can read.
 
     Args:
         tokenizer: The model's tokenizer.
         examples: What becomes rows.
-        limit: The most tokens of a row.
+        max_tokens: The most tokens of a row.
+        positions: How many tokens the model can read, where that is known (`perdure.models.tokens.positions_of`).
         processor: The processor of a model that reads pictures; it writes the rows of text, too, so that both match.
         progress: Told how many examples are read, where pictures make it long.
 
     Raises:
         RequestError: An example is longer; all of them are named, with their lengths. Or a picture cannot be read.
     """
-    chosen, rows, long = list(examples), [], []
+    chosen, rows, long, limit = list(examples), [], [], row_limit(max_tokens, positions)
     add = counting(progress, "reading the pictures", len(chosen)) if any(map(has_pictures, chosen)) else _untold
     for number, example in enumerate(chosen):
         row = row_of(tokenizer, example, processor)
@@ -81,7 +88,8 @@ def rows_of(
             long.append(f"{example.source or f'example {number}'}: {len(row.ids)} tokens")
     if long:
         shown = "; ".join(long[:10]) + ("; …" if len(long) > 10 else "")
-        raise RequestError(f"{len(long)} examples are longer than max_tokens={limit}: {shown}", long)
+        allowed = f"max_tokens={limit}" if limit == max_tokens else f"the {limit} tokens that the model can read"
+        raise RequestError(f"{len(long)} examples are longer than {allowed}: {shown}", long)
     return rows
 
 

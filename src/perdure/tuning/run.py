@@ -11,6 +11,7 @@ from torch import Tensor
 from perdure.deltas import Delta
 from perdure.errors import RequestError, SettingError
 from perdure.models import layout_of
+from perdure.models.tokens import positions_of
 from perdure.requests.tasks import Example, Task
 from perdure.tuning import processes
 from perdure.tuning.anchors import anchor_rows
@@ -79,7 +80,11 @@ def tune(
     chosen = config or TuningConfig()
     if start is not None and (chosen.terms() or chosen.averaging.form != "none" or chosen.method != "lora"):
         raise SettingError("an adapter that goes on is trained plainly: leave out regularizers and averaging")
-    reading: dict[str, Any] = {"processor": processor, "progress": around.progress}
+    reading: dict[str, Any] = {
+        "positions": positions_of(model),
+        "processor": processor,
+        "progress": around.progress,
+    }
     rows = rows_of(tokenizer, [*task.train, *memory], chosen.max_tokens, **reading)
     if not rows:
         raise RequestError(f"task {task.name!r} has no rows to learn from")

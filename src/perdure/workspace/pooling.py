@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 from perdure.content import digest_json
 from perdure.deltas import Change, Delta
 from perdure.errors import RefusedError, SettingError
+from perdure.models.tokens import positions_of
 from perdure.requests.tasks import Example, Task
 from perdure.settings import checked
 from perdure.tuning.averaging import refactored
 from perdure.tuning.carrying import carried
 from perdure.tuning.config import AveragingConfig, TuningConfig
-from perdure.tuning.encoding import rows_of
+from perdure.tuning.encoding import row_limit, rows_of
 from perdure.tuning.grouping import Groups, Joined
 from perdure.tuning.merging import Merge, check_merge
 from perdure.tuning.pool import Pool
@@ -253,10 +254,11 @@ def _judged(
     if not names:
         return None, None
     asked = _kept_rows(shop, parent, {name: pool.groups.tasks[name].digest for name in names})
-    if len(asked) < 2:
-        return None, {"reason": f"not judged: {len(asked)} test rows of {', '.join(sorted(names))} were kept"}
     network, tokenizer = shop.load(parent)
-    rows = rows_of(tokenizer, asked, _LONGEST, processor=processor_for(shop, parent, asked))
+    read = rows_of(tokenizer, asked, _LONGEST, processor=processor_for(shop, parent, asked))
+    rows = [row for row in read if len(row.ids) <= row_limit(_LONGEST, positions_of(network))]
+    if len(rows) < 2:
+        return None, {"reason": f"not judged: {len(rows)} test rows of {', '.join(sorted(names))} were kept"}
     losses = []
     for adapter in (begun.adapter, total):
         with carried(network, adapter):
