@@ -35,7 +35,7 @@ def _held(*kinds: Mapping[str, Any], **more: Any) -> dict[str, Any]:
 ROWS = (
     Row("lora", "one LoRA adapter, trained on one task after another", way="one"),
     Row("inclora", "a LoRA adapter for each task, added up"),
-    Row("full", "all weights of the blocks", {"method": "full", "learning_rate": 2e-5}),
+    Row("full", "all projection matrices of the blocks", {"method": "full", "learning_rate": 2e-5}),
     Row("ewc", "inclora held by EWC", _held({"kind": "ewc"})),
     Row("l2sp", "inclora held by L2-SP", _held({"kind": "l2sp"})),
     Row("orthogonal", "O-LoRA", _held({"kind": "orthogonal"})),

@@ -161,7 +161,7 @@ def _learning_rate(known: Situation, *, full: bool) -> Proposal:
     """Larger models take smaller steps; whole matrices a tenth of what adapters take."""
     billions = known.shape.weights / 1e9
     rate = 5e-4 if billions < 1 else 2e-4 if billions < 30 else 1e-4
-    reason = f"rule of thumb for {'all weights' if full else 'adapters'} at {billions:.2g} B weights"
+    reason = f"rule of thumb for {'all projections' if full else 'adapters'} at {billions:.2g} B weights"
     return Proposal(name="learning_rate", value=rate / 10 if full else rate, reason=reason)
 
 
