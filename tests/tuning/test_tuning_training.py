@@ -284,7 +284,7 @@ def test_only_targets_change(teach):
 def test_anchors_have_no_task_loss(teach):
     """With a regularizer that weighs next to nothing, anchors change nothing but the order of the rows."""
     settings = dict(batch_size=32, max_steps=1, learning_rate=1e-3)
-    held = ({"kind": "l2sp", "weight": 1e-30},)
+    held = ({"kind": "feature_distance", "weight": 1e-30},)
     assert same(teach(**settings), teach(anchors=3, regularizers=held, **settings), 2e-6)
 
 

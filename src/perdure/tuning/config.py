@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from perdure.tuning.regularizer import RegularizerConfig, made
 
@@ -84,7 +84,9 @@ class TuningConfig(TrainingConfig):
     """Settings of a tuning."""
 
     kind: Literal["tuning"] = "tuning"
-    method: Literal["lora", "full"] = Field("lora", description="Low-rank adapters, or all weights of the blocks")
+    method: Literal["lora", "full"] = Field(
+        "lora", description="Low-rank adapters, or all projection matrices of the blocks"
+    )
     dropout: float = Field(0.0, ge=0, lt=1, description="lora: dropout before the adapters; the model's own is off")
     targets: tuple[str, ...] | None = Field(
         None, min_length=1, description="Endings of the names of modules that are trained; all projections if not given"
@@ -99,11 +101,20 @@ class TuningConfig(TrainingConfig):
     )
     replay: ReplayConfig = ReplayConfig()
     anchors: int = Field(
-        0, ge=0, description="Rows besides the task's that regularizers hold on to, none of them learnt"
+        0,
+        ge=0,
+        description="Rows besides the task's that regularizers hold on to, none of them learnt; 0 where none reads any",
     )
     anchor_source: Literal["own", "passages"] = Field(
         "own", description="own: what the model writes freely; passages: the built-in text"
     )
+
+    @field_validator("anchors")
+    @classmethod
+    def _read(cls, given: int, info: ValidationInfo) -> int:
+        """None where regularizers are of the weights alone: nothing is written that nothing reads."""
+        terms = [made(each)[1] for each in info.data.get("regularizers", ())]
+        return 0 if terms and not any(term.weight and term.reads_anchors for term in terms) else given
 
     @model_validator(mode="after")
     def _sensible(self) -> "TuningConfig":

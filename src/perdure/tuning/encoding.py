@@ -43,7 +43,7 @@ class Row:
 
     def __post_init__(self) -> None:
         if not any(self.learns[1:]):
-            raise RequestError("a row needs a token to learn after its first; the answer is empty")
+            raise RequestError("no token to learn after the first; the answer is empty")
 
     @property
     def prompt(self) -> tuple[int, ...]:
@@ -106,8 +106,18 @@ def row_of(tokenizer: Any, example: Example, processor: Any | None = None) -> Ro
 
     Raises:
         RequestError: The template does not write a conversation as the continuation of its beginning, or leaves a
-            text out; or there are pictures and no processor, or one that cannot be read.
+            text out; or there are pictures and no processor, or one that cannot be read; or the answer is empty. The
+            message names the example.
     """
+    try:
+        return _row_of(tokenizer, example, processor)
+    except RequestError as error:
+        if told(example) in str(error):
+            raise
+        raise RequestError(f"{told(example)}: {error}") from error
+
+
+def _row_of(tokenizer: Any, example: Example, processor: Any | None) -> Row:
     if processor is not None:
         return _processed(processor, example)
     if has_pictures(example):

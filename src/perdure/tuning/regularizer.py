@@ -35,6 +35,11 @@ class RegularizerConfig(BaseModel):
 
     weight: float = Field(1.0, ge=0, description="What the penalty is multiplied by; 0 is plain training, bit for bit")
 
+    @property
+    def reads_anchors(self) -> bool:
+        """Whether the penalty is of what rows show, anchors among them; else of the weights, or of the task's rows."""
+        return False
+
 
 @dataclass(frozen=True)
 class Surroundings:
@@ -45,8 +50,7 @@ class Surroundings:
         accumulated: What earlier tasks changed since the original, as one delta.
         earlier: What each earlier task changed, oldest first, with its factors.
         states: From a regularizer's name to its state after the earlier tasks.
-        heads: Heads (layer, head) whose activations carry skills, strongest first; found where needed when empty.
-        find_heads: Finds them.
+        find_heads: Finds heads (layer, head) whose activations carry skills, strongest first.
         cache: Folder of targets that were computed once; in memory when not given.
         model_id: Tells this model from others in the cache, such as a content hash.
         progress: Told how far the work is.

@@ -24,6 +24,11 @@ class DistillationConfig(RegularizerConfig):
     reference: Reference = Field("previous", description="The model before this task, or the one before all")
     top_k: int = Field(64, ge=1, description="Tokens of each distribution that are told apart; the rest is one outcome")
 
+    @property
+    def reads_anchors(self) -> bool:
+        """Unless only the task's rows are held."""
+        return self.on != "task"
+
 
 @regularizers.register("distillation", config=DistillationConfig, paper="Li and Hoiem, TPAMI 2017, arXiv 1606.09282")
 class Distillation:

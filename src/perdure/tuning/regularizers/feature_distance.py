@@ -41,6 +41,11 @@ class FeatureDistanceConfig(RegularizerConfig):
     reference: Reference = Field("previous", description="The model before this task, or the one before all")
     cached: bool = Field(True, description="Read the reference once and keep its features; else at every step")
 
+    @property
+    def reads_anchors(self) -> bool:
+        """Yes: of every row that a batch has."""
+        return True
+
 
 @regularizers.register("feature_distance", config=FeatureDistanceConfig, paper="Mukhoti et al., TMLR 2024, 2308.13320")
 class FeatureDistance:
