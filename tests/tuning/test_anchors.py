@@ -18,14 +18,18 @@ TEMPLATE = (
 HELD = {"regularizers": [{"kind": "distillation", "on": "anchors"}], "anchors": 3}
 
 
-def chatting():
+PARTS = TEMPLATE.replace("{{ message.content }}", "{% for part in message.content %}{{ part.text }}{% endfor %}")
+
+
+def chatting(template=TEMPLATE):
     tokenizer = tiny.tokenizer()
-    tokenizer.chat_template = TEMPLATE
+    tokenizer.chat_template = template
     return tokenizer
 
 
-def test_a_chat_model_asks_itself_and_replies():
-    tokenizer = chatting()
+@pytest.mark.parametrize("template", [TEMPLATE, PARTS], ids=["texts", "parts"])
+def test_a_chat_model_asks_itself_and_replies(template):
+    tokenizer = chatting(template)
     rows = anchor_rows(tiny.llama(), tokenizer, 3, "own", seed=1)
     beginning = tokenizer("<s>user\n", add_special_tokens=False)["input_ids"]
     assert len(rows) == 3
