@@ -122,6 +122,38 @@ def carried_out(
     return replace(tuned, delta=replace(tuned.delta, notes={**tuned.delta.notes, "cpu_seconds": clock.parts}))
 
 
+def states_alone(
+    model: Any,
+    tokenizer: Any,
+    task: Task,
+    config: TuningConfig,
+    change: Delta,
+    *,
+    names: Iterable[str],
+    around: Surroundings,
+    processor: Any | None = None,
+) -> Mapping[str, State]:
+    """What regularizers would have passed on, had the task been the first that they knew of.
+
+    Args:
+        model: As it was before the task.
+        tokenizer: Its tokenizer.
+        task: The task.
+        config: The settings of its training, with method=lora.
+        change: What it taught: an adapter as the settings have it.
+        names: Which states are wanted.
+        around: What the task stood on.
+        processor: Of a model that reads images.
+    """
+    wanted = set(names)
+    terms = tuple(term for term in config.regularizers if term["kind"] in wanted)
+    config = config.model_copy(update={"regularizers": terms})
+    rows = rows_of(tokenizer, task.train, config.max_tokens, processor=processor)
+    with attached(model, config, change) as (network, trained):
+        run = TokenRun(network, tokenizer, rows, [], trained, replace(around, states={}))
+        return _finished(run, prepared_terms(config, run), config, change, []).states
+
+
 def _trained(
     run: TokenRun, terms: Sequence[Term], config: TuningConfig, folder: Path, *, kept: bool
 ) -> tuple[Log, Delta]:

@@ -24,6 +24,7 @@ from perdure.tuning.merging import Merge, check_merge
 from perdure.tuning.pool import Pool
 from perdure.tuning.pool_settings import PoolConfig, instructions_of, settings_of
 from perdure.tuning.reading import row_losses
+from perdure.tuning.regularizer import State
 from perdure.tuning.replay import Memory, remembered
 from perdure.workspace.pool_changes import POOLED, commit_pool, is_transposed
 from perdure.workspace.pool_folder import flat_name
@@ -138,9 +139,10 @@ def carry_out_in_pool(shop: "Workspace", plan: PoolPlan, *, actor: str) -> Versi
         tuned, work = _trained(shop, parent, plan, begun)
         total, error = _summed(begun.adapter, tuned.delta, plan.config.rank)
         merge, unseen = _judged(shop, parent, plan, pool, begun, total)
-        group = joined.group
+        group, states = joined.group, tuned.states
         if merge is not None and not merge.merged:
             group = _parted(pool, joined.task, merge)
+            states = _states_alone(shop, parent, plan, begun, tuned)
             total, error = _summed(begun.adapter, tuned.alone, plan.config.rank)
         pool.put(group, total, joined.task, transposed=is_transposed(shop, parent), note=f"learnt {joined.task}")
         mine = begun.alone or group == joined.group
@@ -156,7 +158,7 @@ def carry_out_in_pool(shop: "Workspace", plan: PoolPlan, *, actor: str) -> Versi
             "growth": asdict(pool.growth_report()),
         }
         version = commit_pool(shop, parent, pool, {**plan.recipe(), "group": group}, notes, actor=actor)
-    keep_states(shop, version, tuned.states)
+    keep_states(shop, version, states)
     shutil.rmtree(work, ignore_errors=True)
     return version
 
@@ -226,6 +228,22 @@ def _trained(shop: "Workspace", parent: Version, plan: PoolPlan, begun: _Begun) 
             work=work,
         )
     return tuned, work
+
+
+def _states_alone(
+    shop: "Workspace", parent: Version, plan: PoolPlan, begun: _Begun, tuned: "Tuned"
+) -> Mapping[str, State]:
+    """What regularizers pass on of a task that got a group of its own: nothing of the group it was to share."""
+    from perdure.tuning.run import states_alone
+
+    if not tuned.states:
+        return {}
+    network, tokenizer = shop.load(parent)
+    around = surroundings_of(shop, parent, carried=begun.adapter, states={})
+    processor = processor_for(shop, parent, plan.task.train)
+    with carried(network, begun.adapter):
+        given = {"names": tuned.states, "around": around, "processor": processor}
+        return states_alone(network, tokenizer, plan.task, plan.config, tuned.alone, **given)
 
 
 def _summed(adapter: Delta, change: Delta, rank: int) -> tuple[Delta, float]:
