@@ -3,7 +3,7 @@
 After Qiao et al., "Large Continual Instruction Assistant" (LCIA), ICML 2025, arXiv 2410.10868.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -268,15 +268,23 @@ class Pool:
         size, kept = sum(each.size for each in groups.values()), sum(each.kept for each in groups.values())
         return Growth(groups, parameters, size, kept, parameters / self._state.base_parameters)
 
-    def verify(self) -> None:
+    @property
+    def kept(self) -> tuple[Version, ...]:
+        """All versions of all adapters."""
+        return tuple(version for held in self._state.adapters.values() for version in held.versions)
+
+    def verify(self, known: Collection[str] = ()) -> None:
         """Check every version that is kept.
+
+        Args:
+            known: Digests of adapters that were found whole before, and are not read again.
 
         Raises:
             IntegrityError: One is missing or changed.
             UnsafeFileError: Something else lies with one.
         """
-        for held in self._state.adapters.values():
-            for version in held.versions:
+        for version in self.kept:
+            if version.digest not in known:
                 checked_folder(self.folder, version)
 
     def export(self, folder: Path) -> None:
