@@ -79,6 +79,11 @@ class TrainingConfig(BaseModel):
         found = [made(each) for each in self.regularizers]
         return [(name, config) for name, config in found if config.weight]
 
+    @property
+    def holds_anchors(self) -> bool:
+        """Whether rows that are only there to be held make a difference."""
+        return any(config.holds_anchors for _, config in self.terms())
+
 
 class TuningConfig(TrainingConfig):
     """Settings of a tuning."""

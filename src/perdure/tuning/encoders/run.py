@@ -80,7 +80,7 @@ def tune_encoder(
         around: What the tuning stands on; its `original` opens an encoder.
         known: Heads of earlier sets, whose answers distillation holds; where there are none, the answers of a linear
             probe of the features before.
-        anchors: Items that regularizers hold on to besides, not learnt.
+        anchors: Items that regularizers hold on to besides, not learnt: some stand beside each batch.
         anchor_weights: How much each counts where it is held; a task's own items count 1.
         work: Folder of checkpoints; a training that was interrupted goes on from the last one there.
 
@@ -143,6 +143,17 @@ def interpolated(tuned: TunedEncoder, share: float) -> tuple[Delta, Head]:
     if not 0 <= share <= 1:
         raise SettingError(f"the share of the weights of before must lie in [0, 1]; given {share}")
     return tuned.alone * (1 - share), (tuned.alone_head or tuned.head).blended(tuned.start, share)
+
+
+def anchors_beside(batch_size: int, learnt: int, anchors: int) -> int:
+    """How many anchors stand beside each batch: as many as show each about once an epoch, and no more than it learns.
+
+    Args:
+        batch_size: Items that a batch learns.
+        learnt: Items that are learnt, in all.
+        anchors: Items that are held, in all.
+    """
+    return min(batch_size, anchors, max(1, round(anchors * batch_size / learnt))) if anchors else 0
 
 
 class _Joined(Sequence[Any]):
@@ -213,8 +224,11 @@ def _trained(
     run: ItemRun, terms: Sequence[Term], config: EncoderTuningConfig, folder: Path, *, kept: bool
 ) -> tuple[Log, Delta]:
     """The training itself: its log, and the change at its end."""
-    args = arguments(config, folder, run.model.device, len(run.labels), kept=kept)
-    trainer = ItemTrainer(run, args, terms, optimizers=(optimizer_of(run, config), None))
+    anchors = sum(run.anchors)
+    learnt = len(run.labels) - anchors
+    args = arguments(config, folder, run.model.device, learnt, kept=kept)
+    beside = anchors_beside(config.batch_size, learnt, anchors) if config.holds_anchors else 0
+    trainer = ItemTrainer(run, args, terms, beside=beside, optimizers=(optimizer_of(run, config), None))
     trainer.add_callback(Telling(run.around.progress, "training"))
     trainer.train(resume_from_checkpoint=last_checkpoint(folder, "trainer_state.json"))
     run.model.eval()
