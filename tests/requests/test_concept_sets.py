@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from perdure.errors import RequestError, SettingError
+from perdure.models.encoder_inputs import as_picture
 from perdure.requests import concept_items
 from perdure.requests.concepts import read_probe, read_unlabelled
 
@@ -140,6 +141,41 @@ def test_pictures_stand_upright_as_their_camera_noted(tmp_path):
     probe = read_probe(folder)
     sizes = {item.size for part in (probe.train, probe.test) for item in part.items}
     assert sizes == {(12, 10), (10, 30)}
+
+
+def test_sixteen_bits_of_grey_keep_their_shades_and_other_numbers_are_refused(tmp_path):
+    folder = draw_classes(tmp_path / "signs", 4)
+    shades = np.arange(256, dtype=np.uint16).reshape(16, 16) * 257
+    Image.fromarray(shades).save(folder / "red" / "deep.png")
+    probe = read_probe(folder)
+    opened = [item for part in (probe.train, probe.test) for item in part.items if item.size == (16, 16)]
+    assert np.asarray(opened[0])[..., 0].ravel().tolist() == list(range(256))
+    for kind, said in ((np.float32, "decimal numbers"), (np.int32, "whole numbers of 32 bits")):
+        Image.fromarray(shades.astype(kind)).save(folder / "red" / "odd.tiff")
+        with pytest.raises(RequestError, match=f"red/odd.tiff: cannot be read as a picture: it holds {said}"):
+            read_probe(folder)
+        with pytest.raises(RequestError, match=said):
+            as_picture(Image.fromarray(shades.astype(kind)))
+
+
+def test_a_picture_of_too_many_pixels_is_not_decoded(tmp_path, monkeypatch):
+    folder = draw_classes(tmp_path / "signs", 4)
+    monkeypatch.setattr("perdure.pictures.PIXEL_LIMIT", 12 * 10)
+    Image.new("1", (13, 10)).save(folder / "red" / "vast.png")
+    with pytest.raises(RequestError, match=r"red/vast.png: .* it has 13 by 10 pixels; at most 120 in all"):
+        read_probe(folder)
+
+
+@pytest.mark.parametrize("error", [ValueError, ZeroDivisionError, IndexError, MemoryError])
+def test_whatever_a_decoder_raises_names_the_file(tmp_path, monkeypatch, error):
+    folder = draw_classes(tmp_path / "signs", 4)
+
+    def broken(_picture):
+        raise error("inside")
+
+    monkeypatch.setattr("PIL.ImageOps.exif_transpose", broken)
+    with pytest.raises(RequestError, match=r"red/0.png: cannot be read as a picture: inside"):
+        read_probe(folder)
 
 
 def test_progress_is_told(tmp_path):

@@ -117,6 +117,17 @@ def test_the_encoder_comes_back_as_it_was(family, settings):
     assert unchanged(before, snapshot(encoder))
 
 
+@pytest.mark.parametrize("settings", [{}, {"head": "zero_shot"}])
+def test_an_encoder_in_training_mode_comes_back_as_it_was(settings):
+    family = "clip" if settings else "resnet"
+    encoder = getattr(sets, family)()
+    encoder.model.train()
+    before = snapshot(encoder)
+    teach(family, encoder, max_steps=1, **settings)
+    assert encoder.model.training
+    assert unchanged(before, snapshot(encoder))
+
+
 def test_it_comes_back_after_an_error_in_the_middle(family):
     encoder = getattr(sets, family)()
     before = snapshot(encoder)

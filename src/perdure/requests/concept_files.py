@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
+from perdure.pictures import open_picture
 from perdure.progress import Progress, silent
 from perdure.requests.concept_arrays import read_arrays
 from perdure.requests.concept_items import (
@@ -15,7 +16,6 @@ from perdure.requests.concept_items import (
     Outcome,
     as_text,
     checked_picture,
-    open_picture,
     require_pillow,
 )
 from perdure.requests.concept_pictures import read_pictures

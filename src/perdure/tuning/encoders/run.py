@@ -116,19 +116,23 @@ def item_run(
     anchors: Unlabelled | None = None,
     anchor_weights: Sequence[float] | None = None,
 ) -> Iterator[ItemRun]:
-    """While open, a labelled set about to be learnt; afterwards the encoder is as it was. Arguments: `tune_encoder`."""
+    """While open, a labelled set about to be learnt; afterwards the encoder is as it was. Arguments: `tune_encoder`.
+
+    The encoder is in evaluation mode all the while.
+    """
     _check(probe, anchors, anchor_weights)
     if around.cache is not None and not around.model_id:
         around = replace(around, model_id=encoder.digest)
     items, labels, digests = _rows(encoder, probe, anchors, around)
-    start = _start(encoder, probe, config, items)
-    if not known and any(name == "distillation" for name, _ in config.terms()):
-        known = [start if config.head != "random" else _probe_head(encoder, probe, items, config.seed)]
     held = None if anchor_weights is None else [1.0] * len(probe.train) + list(anchor_weights)
     dtype = next(encoder.model.parameters()).dtype
-    with encoder_attached(encoder, probe.side, config, items) as (adapted, trained):
-        network = Classifier(encoder, probe.side, start, known, dtype=dtype).eval()
-        yield ItemRun(network, items, labels, digests, trained, around, known, adapted, held)
+    with evaluating(encoder.model):
+        start = _start(encoder, probe, config, items)
+        if not known and any(name == "distillation" for name, _ in config.terms()):
+            known = [start if config.head != "random" else _probe_head(encoder, probe, items, config.seed)]
+        with encoder_attached(encoder, probe.side, config, items) as (adapted, trained):
+            network = Classifier(encoder, probe.side, start, known, dtype=dtype).eval()
+            yield ItemRun(network, items, labels, digests, trained, around, known, adapted, held)
 
 
 def interpolated(tuned: TunedEncoder, share: float) -> tuple[Delta, Head]:
@@ -216,8 +220,7 @@ def _pooled(encoder: Encoder, probe: Probe, items: Prepared, numbers: Sequence[i
     kind = next(encoder.model.parameters()).dtype
     inputs = {name: value.to(encoder.device) for name, value in items.batch(numbers).items() if name != COUNTS}
     inputs = {name: value.to(kind) if value.is_floating_point() else value for name, value in inputs.items()}
-    with evaluating(encoder.model):
-        return encoder.seen(probe.side, inputs).pooled_BD.float().cpu()
+    return encoder.seen(probe.side, inputs).pooled_BD.float().cpu()
 
 
 def _trained(
