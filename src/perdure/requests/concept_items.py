@@ -20,6 +20,7 @@ from perdure.requests.wording import escape
 Side = Literal["image", "text"]
 """What an item is."""
 TEXT_LIMIT = 200_000
+LABEL_LIMIT = 200
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,9 +128,23 @@ def text_fault(text: object) -> str:
         return "is blank"
     if len(text) > TEXT_LIMIT:
         return f"has {len(text)} characters; at most {TEXT_LIMIT} are allowed"
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        return "holds half of a surrogate pair, which is no character"
-    return ""
+    return _SURROGATE if _has_surrogate(text) else ""
+
+
+def label_fault(label: str) -> str:
+    """Why something cannot be the name of a class; empty when it can."""
+    if not label:
+        return "the label is blank"
+    if len(label) > LABEL_LIMIT:
+        return f"the label has {len(label)} characters; at most {LABEL_LIMIT} are allowed"
+    return f"the label {_SURROGATE}" if _has_surrogate(label) else ""
+
+
+_SURROGATE = "holds half of a surrogate pair, which is no character"
+
+
+def _has_surrogate(text: str) -> bool:
+    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def as_text(handle: str) -> str:
@@ -155,7 +170,9 @@ def array_digest(pixels: np.ndarray) -> str:
 
 
 def checked_picture(row: Found) -> Outcome:
-    """A picture with the digest of its pixels, decoded once to the end; or why it cannot be read."""
+    """A picture with the digest of its pixels, decoded once to the end; or why it or its label cannot be used."""
+    if row.label and (fault := label_fault(row.label)):
+        return Problem(row.place, fault)
     try:
         picture = open_picture(row.handle)
     except RequestError as error:
