@@ -10,8 +10,9 @@ from perdure.editing import applied
 from perdure.errors import IntegrityError, RequestError, SettingError, TuneError
 from perdure.tuning.encoders.config import EncoderTuningConfig
 from perdure.tuning.encoders.heads import Head, load_head, random_head, save_head
+from perdure.tuning.encoders.item_run import ItemRun
 from perdure.tuning.encoders.prepared import PreparedImages, prepare_items
-from perdure.tuning.encoders.run import interpolated, tune_encoder
+from perdure.tuning.encoders.run import anchors_beside, interpolated, tune_encoder
 from perdure.tuning.regularizer import Surroundings
 
 SHORT = dict(batch_size=4, epochs=2, learning_rate=1e-2, rank=2, alpha=4)
@@ -113,6 +114,17 @@ def test_the_encoder_comes_back_as_it_was(family, settings):
     encoder = getattr(sets, family)()
     before = snapshot(encoder)
     teach(family, encoder, max_steps=2, **settings)
+    assert unchanged(before, snapshot(encoder))
+
+
+@pytest.mark.parametrize("settings", [{}, {"head": "zero_shot"}])
+def test_an_encoder_in_training_mode_comes_back_as_it_was(settings):
+    family = "clip" if settings else "resnet"
+    encoder = getattr(sets, family)()
+    encoder.model.train()
+    before = snapshot(encoder)
+    teach(family, encoder, max_steps=1, **settings)
+    assert encoder.model.training
     assert unchanged(before, snapshot(encoder))
 
 
@@ -278,6 +290,22 @@ def test_sets_that_do_not_fit_are_refused():
         tune_encoder(vit, sets.probe("image"), anchors=sets.unlabelled("text"))
     with pytest.raises(SettingError, match="3 weights for 4 anchors"):
         tune_encoder(vit, sets.probe("image"), anchors=sets.unlabelled("image"), anchor_weights=[1, 1, 1])
+
+
+def test_epochs_count_what_is_learnt_and_anchors_stand_beside_each_batch(monkeypatch):
+    packed, real = [], ItemRun.packed
+    monkeypatch.setattr(ItemRun, "packed", lambda run, numbers: packed.append(list(numbers)) or real(run, numbers))
+    held = EncoderTuningConfig(**SHORT, regularizers=({"kind": "l2sp"}, {"kind": "distillation"}))
+    tuned = tune_encoder(sets.vit(), sets.probe("image"), held, anchors=sets.unlabelled("image", 6))
+    assert tuned.notes["log"][-1]["step"] == 6  # twelve rows, batches of four, two epochs
+    trained = [numbers for numbers in packed if len(numbers) == 6 and min(numbers) < 12]
+    assert [sum(number < 12 for number in numbers) for numbers in trained] == [4] * 6
+    plain = EncoderTuningConfig(**SHORT, regularizers=({"kind": "l2sp"},))
+    beside = tune_encoder(sets.vit(), sets.probe("image"), plain, anchors=sets.unlabelled("image", 6))
+    assert equal(beside, tune_encoder(sets.vit(), sets.probe("image"), plain))
+    assert [anchors_beside(*sizes) for sizes in ((16, 800, 256), (16, 10, 256), (16, 5000, 1), (4, 12, 0))] == [
+        5, 16, 1, 0,
+    ]  # fmt: skip
 
 
 # Going on, and caches -------------------------------------------------------------------------------------------

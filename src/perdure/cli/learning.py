@@ -36,7 +36,9 @@ def learn(
     json: bool,
 ) -> None:
     """Teach an encoder labelled sets, one after another, and say what became of the others."""
-    probes = read_sets(paths, test=test, skip_bad=skip_bad, progress=shop.progress)
+    from perdure.workspace.probe_sets import named_apart
+
+    probes = named_apart(shop, read_sets(paths, test=test, skip_bad=skip_bad, progress=shop.progress), paths)
     for probe in () if json else probes:
         for text in probe.notes:
             note(f"{probe.name}: {text}", style="dim")

@@ -89,9 +89,19 @@ class Discovered:
 
         What `perdure.tuning.encoders.tune_encoder` takes as the weights of anchors.
         """
+        return row_weights(self.assigned_N, self._marked(marks))
+
+    def protected(self, marks: Marks | None) -> Labels:
+        """The places of the items that count more than nothing by their concept's own weight."""
+        return np.flatnonzero(
+            np.isin(self.assigned_N, [place for place, weight in self._marked(marks).items() if weight])
+        )
+
+    def _marked(self, marks: Marks | None) -> dict[int, float]:
+        """From the place of a marked concept to its weight."""
         given = marks.weights if marks is not None and marks.key == self.card.key else {}
         places = {each.id: place for place, each in enumerate(self.card.concepts)}
-        return row_weights(self.assigned_N, {places[name]: weight for name, weight in given.items() if name in places})
+        return {places[name]: weight for name, weight in given.items() if name in places}
 
 
 def find_concepts(

@@ -106,7 +106,9 @@ def watch_encoder(
         RequestError: The data is not what the concepts were found in, or fewer than two concepts were found.
     """
     chosen = settings or WatchSettings()
-    _check(found, data)
+    check_data(found, data)
+    if len(found.card.concepts) < 2:
+        raise RequestError("only one concept was found: there is nothing to tell it from. Give more, or other data")
     places = watched_items(found.assigned_N, chosen.items, chosen.seed)
     items = data.items.select(places)
     features_ND = Reading(encoder, folder, batch=batch, progress=progress).pooled(data.side, items, items.digest)
@@ -123,6 +125,19 @@ def watch_encoder(
         neighbours=_numbers(neighbours_N),
     )
     return Watching(answers, features_ND)
+
+
+def check_data(found: Discovered, data: Unlabelled) -> None:
+    """Check that this is the data in which concepts were found.
+
+    Raises:
+        RequestError: It is other data, or it has changed.
+    """
+    if data.items.digest != found.card.data or len(data) != len(found.assigned_N):
+        raise RequestError(
+            f"{data.name!r} is not the data in which the concepts were found ({found.card.path or found.card.source}), "
+            "or it has changed since; give that, or find concepts anew"
+        )
 
 
 def watched_items(assigned_N: Labels, limit: int, seed: int) -> Labels:
@@ -287,17 +302,6 @@ def _concept(
         chance=chance,
         drift=drawn.drift(place),
     )
-
-
-def _check(found: Discovered, data: Unlabelled) -> None:
-    """Raises: RequestError."""
-    if data.items.digest != found.card.data or len(data) != len(found.assigned_N):
-        raise RequestError(
-            f"{data.name!r} is not the data in which the concepts were found ({found.card.path or found.card.source}), "
-            "or it has changed since; give that, or find concepts anew"
-        )
-    if len(found.card.concepts) < 2:
-        raise RequestError("only one concept was found: there is nothing to tell it from. Give more, or other data")
 
 
 def _numbers(values: Labels) -> tuple[int, ...]:

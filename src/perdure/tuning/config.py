@@ -79,6 +79,11 @@ class TrainingConfig(BaseModel):
         found = [made(each) for each in self.regularizers]
         return [(name, config) for name, config in found if config.weight]
 
+    @property
+    def holds_anchors(self) -> bool:
+        """Whether rows that are only there to be held make a difference."""
+        return any(config.holds_anchors for _, config in self.terms())
+
 
 class TuningConfig(TrainingConfig):
     """Settings of a tuning."""
@@ -114,7 +119,7 @@ class TuningConfig(TrainingConfig):
     def _read(cls, given: int, info: ValidationInfo) -> int:
         """None where regularizers are of the weights alone: nothing is written that nothing reads."""
         terms = [made(each)[1] for each in info.data.get("regularizers", ())]
-        return 0 if terms and not any(term.weight and term.reads_anchors for term in terms) else given
+        return 0 if terms and not any(term.weight and term.holds_anchors for term in terms) else given
 
     @model_validator(mode="after")
     def _sensible(self) -> "TuningConfig":

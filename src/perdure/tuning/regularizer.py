@@ -36,8 +36,8 @@ class RegularizerConfig(BaseModel):
     weight: float = Field(1.0, ge=0, description="What the penalty is multiplied by; 0 is plain training, bit for bit")
 
     @property
-    def reads_anchors(self) -> bool:
-        """Whether the penalty is of what rows show, anchors among them; else of the weights, or of the task's rows."""
+    def holds_anchors(self) -> bool:
+        """Whether rows that are only there to be held change the penalty."""
         return False
 
 
@@ -108,11 +108,16 @@ class Run(ABC):
 
     @abstractmethod
     def tokens(self, number: int, size: int) -> int:
-        """How many tokens of a row a layer shows that gives `size` of them with padding."""
+        """How many tokens of a row a layer shows that gives `size` with padding, of this row's batch or of another."""
 
     @abstractmethod
     def told(self, number: int) -> int:
         """How many of a forward pass's distributions are a row's."""
+
+    @property
+    def asked(self) -> Mapping[str, Any]:
+        """What these distributions depend on besides the reference and the rows, as JSON: nothing of a model's own."""
+        return {}
 
     @property
     @abstractmethod

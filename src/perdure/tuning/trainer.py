@@ -1,6 +1,7 @@
 """One transformers Trainer: the task's loss plus weighted penalties."""
 
 import math
+import random
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -43,6 +44,19 @@ class Numbers(Dataset[int]):
         return self._numbers[place]
 
 
+class AnchorsBeside:
+    """Puts anchors beside the rows of a batch, drawn by these rows: work that is taken up again sees the same ones."""
+
+    def __init__(self, run: Run, count: int, seed: int) -> None:
+        self._run, self._count, self._seed = run, count, seed
+        self._anchors = [number for number, anchor in enumerate(run.anchors) if anchor]
+
+    def __call__(self, numbers: Sequence[int]) -> dict[str, Tensor]:
+        """The batch."""
+        drawn = random.Random(f"anchors {self._seed} {list(numbers)}")
+        return self._run.packed([*numbers, *drawn.sample(self._anchors, self._count)])
+
+
 class TaskTrainer(Trainer):  # type: ignore[misc]
     """A Trainer whose loss is the mean NLL of learnt tokens, or of items, plus Σ weight · penalty.
 
@@ -50,7 +64,16 @@ class TaskTrainer(Trainer):  # type: ignore[misc]
     Each is logged as `regularizer/<name>`, before its weight.
     """
 
-    def __init__(self, run: Run, args: TrainingArguments, terms: Sequence[Term], *, held: int = 0, **more: Any) -> None:
+    def __init__(
+        self,
+        run: Run,
+        args: TrainingArguments,
+        terms: Sequence[Term],
+        *,
+        held: int = 0,
+        beside: int | None = None,
+        **more: Any,
+    ) -> None:
         """A Trainer of a run's network.
 
         Args:
@@ -58,18 +81,21 @@ class TaskTrainer(Trainer):  # type: ignore[misc]
             args: The Trainer's own settings.
             terms: The regularizers, prepared.
             held: How many rows follow those of the run, and watch the training.
+            beside: How many anchors stand beside the rows of each batch, the run's anchors being its last rows; an
+                epoch is then the other rows once. Anchors are rows like any others when not given.
             more: Further arguments of the Trainer.
         """
         self._run, self._terms = run, list(terms)
         self._taps: Taps = {key: tap for term in terms for key, tap in term.regularizer.taps(run.model).items()}
         self._sums: dict[str, tuple[float, int]] = {}
         rows = len(run.anchors)
+        drawn = rows if beside is None else rows - sum(run.anchors)
         super().__init__(
             model=run.model,
             args=args,
-            train_dataset=Numbers(range(rows)),
+            train_dataset=Numbers(range(drawn)),
             eval_dataset=Numbers(range(rows, rows + held)) if held else None,
-            data_collator=run.packed,
+            data_collator=AnchorsBeside(run, beside, args.seed) if beside else run.packed,
             **more,
         )
         self.model_accepts_loss_kwargs = True  # the number of learnt tokens of all accumulated batches is wanted

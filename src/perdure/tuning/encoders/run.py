@@ -80,7 +80,7 @@ def tune_encoder(
         around: What the tuning stands on; its `original` opens an encoder.
         known: Heads of earlier sets, whose answers distillation holds; where there are none, the answers of a linear
             probe of the features before.
-        anchors: Items that regularizers hold on to besides, not learnt.
+        anchors: Items that regularizers hold on to besides, not learnt: some stand beside each batch.
         anchor_weights: How much each counts where it is held; a task's own items count 1.
         work: Folder of checkpoints; a training that was interrupted goes on from the last one there.
 
@@ -116,19 +116,23 @@ def item_run(
     anchors: Unlabelled | None = None,
     anchor_weights: Sequence[float] | None = None,
 ) -> Iterator[ItemRun]:
-    """While open, a labelled set about to be learnt; afterwards the encoder is as it was. Arguments: `tune_encoder`."""
+    """While open, a labelled set about to be learnt; afterwards the encoder is as it was. Arguments: `tune_encoder`.
+
+    The encoder is in evaluation mode all the while.
+    """
     _check(probe, anchors, anchor_weights)
     if around.cache is not None and not around.model_id:
         around = replace(around, model_id=encoder.digest)
     items, labels, digests = _rows(encoder, probe, anchors, around)
-    start = _start(encoder, probe, config, items)
-    if not known and any(name == "distillation" for name, _ in config.terms()):
-        known = [start if config.head != "random" else _probe_head(encoder, probe, items, config.seed)]
     held = None if anchor_weights is None else [1.0] * len(probe.train) + list(anchor_weights)
     dtype = next(encoder.model.parameters()).dtype
-    with encoder_attached(encoder, probe.side, config, items) as (adapted, trained):
-        network = Classifier(encoder, probe.side, start, known, dtype=dtype).eval()
-        yield ItemRun(network, items, labels, digests, trained, around, known, adapted, held)
+    with evaluating(encoder.model):
+        start = _start(encoder, probe, config, items)
+        if not known and any(name == "distillation" for name, _ in config.terms()):
+            known = [start if config.head != "random" else _probe_head(encoder, probe, items, config.seed)]
+        with encoder_attached(encoder, probe.side, config, items) as (adapted, trained):
+            network = Classifier(encoder, probe.side, start, known, dtype=dtype).eval()
+            yield ItemRun(network, items, labels, digests, trained, around, known, adapted, held)
 
 
 def interpolated(tuned: TunedEncoder, share: float) -> tuple[Delta, Head]:
@@ -143,6 +147,17 @@ def interpolated(tuned: TunedEncoder, share: float) -> tuple[Delta, Head]:
     if not 0 <= share <= 1:
         raise SettingError(f"the share of the weights of before must lie in [0, 1]; given {share}")
     return tuned.alone * (1 - share), (tuned.alone_head or tuned.head).blended(tuned.start, share)
+
+
+def anchors_beside(batch_size: int, learnt: int, anchors: int) -> int:
+    """How many anchors stand beside each batch: as many as show each about once an epoch, and no more than it learns.
+
+    Args:
+        batch_size: Items that a batch learns.
+        learnt: Items that are learnt, in all.
+        anchors: Items that are held, in all.
+    """
+    return min(batch_size, anchors, max(1, round(anchors * batch_size / learnt))) if anchors else 0
 
 
 class _Joined(Sequence[Any]):
@@ -205,16 +220,18 @@ def _pooled(encoder: Encoder, probe: Probe, items: Prepared, numbers: Sequence[i
     kind = next(encoder.model.parameters()).dtype
     inputs = {name: value.to(encoder.device) for name, value in items.batch(numbers).items() if name != COUNTS}
     inputs = {name: value.to(kind) if value.is_floating_point() else value for name, value in inputs.items()}
-    with evaluating(encoder.model):
-        return encoder.seen(probe.side, inputs).pooled_BD.float().cpu()
+    return encoder.seen(probe.side, inputs).pooled_BD.float().cpu()
 
 
 def _trained(
     run: ItemRun, terms: Sequence[Term], config: EncoderTuningConfig, folder: Path, *, kept: bool
 ) -> tuple[Log, Delta]:
     """The training itself: its log, and the change at its end."""
-    args = arguments(config, folder, run.model.device, len(run.labels), kept=kept)
-    trainer = ItemTrainer(run, args, terms, optimizers=(optimizer_of(run, config), None))
+    anchors = sum(run.anchors)
+    learnt = len(run.labels) - anchors
+    args = arguments(config, folder, run.model.device, learnt, kept=kept)
+    beside = anchors_beside(config.batch_size, learnt, anchors) if config.holds_anchors else 0
+    trainer = ItemTrainer(run, args, terms, beside=beside, optimizers=(optimizer_of(run, config), None))
     trainer.add_callback(Telling(run.around.progress, "training"))
     trainer.train(resume_from_checkpoint=last_checkpoint(folder, "trainer_state.json"))
     run.model.eval()

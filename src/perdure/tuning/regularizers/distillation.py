@@ -25,8 +25,8 @@ class DistillationConfig(RegularizerConfig):
     top_k: int = Field(64, ge=1, description="Tokens of each distribution that are told apart; the rest is one outcome")
 
     @property
-    def reads_anchors(self) -> bool:
-        """Unless only the task's rows are held."""
+    def holds_anchors(self) -> bool:
+        """Unless it holds the task's rows alone."""
         return self.on != "task"
 
 
@@ -46,7 +46,7 @@ class Distillation:
         on = self._config.on
         numbers = [number for number, anchor in enumerate(run.anchors) if on == "all" or anchor == (on == "anchors")]
         self._places = {number: place for place, number in enumerate(numbers)}
-        settings = {"kind": "distillation", "top_k": self._config.top_k, "rows": on}
+        settings = {"kind": "distillation", "top_k": self._config.top_k, "rows": on, **run.asked}
         path = cache_file(run, self._config.reference, settings)
         with run.reference(self._config.reference) as model:
             self._targets = targets(run, model, self._config.top_k, numbers=numbers, path=path)

@@ -70,8 +70,8 @@ def fisher_of(run: Run, count: int) -> dict[str, Tensor]:
         run: The task; the model carries what was learnt.
         count: At most this many rows, evenly spaced.
     """
-    step = max(1, len(run.anchors) // count)
-    rows = [number for number, anchor in list(enumerate(run.anchors))[::step] if not anchor][:count]
+    rows = [number for number, anchor in enumerate(run.anchors) if not anchor]
+    rows = rows[:: max(1, len(rows) // count)][:count]
     weights = tensors_of(run.base, list(run.trained.names))
     total = {name: torch.zeros_like(weight, dtype=torch.float32) for name, weight in weights.items()}
     model = bare(run.model)

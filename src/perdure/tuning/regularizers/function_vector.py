@@ -49,8 +49,8 @@ class FunctionVectorConfig(RegularizerConfig):
     seed: int = Field(0, ge=0, lt=2**32, description="Seed of the questions and of the examples shown")
 
     @property
-    def reads_anchors(self) -> bool:
-        """Yes: of every row that a batch has."""
+    def holds_anchors(self) -> bool:
+        """Always."""
         return True
 
 
