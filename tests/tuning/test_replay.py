@@ -37,11 +37,11 @@ def test_every_task_is_kept_alike(bounds):
 
 
 def test_it_is_bounded_in_rows_and_bytes():
-    config = ReplayConfig(size=20, size_bytes=300)
+    config = ReplayConfig(size_bytes=300)
     memory = kept(config, 0)
     assert memory.seen == 500
     assert 280 < sum(map(size_of, memory.rows)) <= 300
-    assert len(kept(ReplayConfig(size=20), 0).rows) == 20
+    assert len(kept(ReplayConfig(size=15, size_bytes=300), 0).rows) == 15
     assert kept(config, 0) == memory == kept(config, 0, again=True)
     assert kept(config, 1) != memory
 

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from perdure.tuning.regularizer import RegularizerConfig, made
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid")
+_LEARNT_PER_ANCHOR = 8
 
 
 class AveragingConfig(BaseModel):
@@ -55,7 +56,9 @@ class TrainingConfig(BaseModel):
     alpha: int = Field(16, ge=1, description="lora: the change is multiplied by alpha / rank")
     epochs: float = Field(3, gt=0, description="Passes over the rows")
     max_steps: int | None = Field(None, ge=1, description="At most this many steps")
-    batch_size: int = Field(16, ge=1, description="Rows of a batch; under torchrun its processes share them")
+    batch_size: int = Field(
+        16, ge=1, description="Rows of a batch, anchors not counted; under torchrun its processes share them"
+    )
     accumulation: int = Field(1, ge=1, description="Batches whose gradients make one step")
     learning_rate: float = Field(2e-4, gt=0, description="AdamW's learning rate")
     schedule: Literal["constant", "linear", "cosine"] = Field("constant", description="How the learning rate goes on")
@@ -85,6 +88,16 @@ class TrainingConfig(BaseModel):
         return any(config.holds_anchors for _, config in self.terms())
 
 
+def anchors_beside(batch_size: int, anchors: int) -> int:
+    """How many anchors stand beside the rows of each batch, whatever there is to learn: one for every eight rows.
+
+    Args:
+        batch_size: Rows that a batch of one process learns.
+        anchors: Rows that are held, in all.
+    """
+    return min(anchors, max(1, batch_size // _LEARNT_PER_ANCHOR))
+
+
 class TuningConfig(TrainingConfig):
     """Settings of a tuning."""
 
@@ -108,7 +121,8 @@ class TuningConfig(TrainingConfig):
     anchors: int = Field(
         0,
         ge=0,
-        description="Rows besides the task's that regularizers hold on to, none of them learnt; 0 where none reads any",
+        description="Rows besides the task's that regularizers hold on to, none of them learnt, one beside every eight "
+        "rows of a batch; 0 where no regularizer holds any",
     )
     anchor_source: Literal["own", "passages"] = Field(
         "own", description="own: what the model writes freely; passages: the built-in text"

@@ -17,6 +17,7 @@ from perdure.errors import RequestError, SettingError
 from perdure.models.encoders import Encoder
 from perdure.requests.concepts import Probe, Unlabelled
 from perdure.tuning import processes
+from perdure.tuning.config import anchors_beside
 from perdure.tuning.encoders.classifier import Classifier
 from perdure.tuning.encoders.config import EncoderTuningConfig
 from perdure.tuning.encoders.heads import Head, probe_head, random_head, zero_shot_head
@@ -149,17 +150,6 @@ def interpolated(tuned: TunedEncoder, share: float) -> tuple[Delta, Head]:
     return tuned.alone * (1 - share), (tuned.alone_head or tuned.head).blended(tuned.start, share)
 
 
-def anchors_beside(batch_size: int, learnt: int, anchors: int) -> int:
-    """How many anchors stand beside each batch: as many as show each about once an epoch, and no more than it learns.
-
-    Args:
-        batch_size: Items that a batch learns.
-        learnt: Items that are learnt, in all.
-        anchors: Items that are held, in all.
-    """
-    return min(batch_size, anchors, max(1, round(anchors * batch_size / learnt))) if anchors else 0
-
-
 class _Joined(Sequence[Any]):
     """The items of several sets, opened when asked for."""
 
@@ -228,9 +218,8 @@ def _trained(
 ) -> tuple[Log, Delta]:
     """The training itself: its log, and the change at its end."""
     anchors = sum(run.anchors)
-    learnt = len(run.labels) - anchors
-    args = arguments(config, folder, run.model.device, learnt, kept=kept)
-    beside = anchors_beside(config.batch_size, learnt, anchors) if config.holds_anchors else 0
+    args = arguments(config, folder, run.model.device, len(run.labels) - anchors, kept=kept)
+    beside = anchors_beside(config.batch_size, anchors) if config.holds_anchors else 0
     trainer = ItemTrainer(run, args, terms, beside=beside, optimizers=(optimizer_of(run, config), None))
     trainer.add_callback(Telling(run.around.progress, "training"))
     trainer.train(resume_from_checkpoint=last_checkpoint(folder, "trainer_state.json"))
