@@ -12,7 +12,8 @@ from perdure.tuning.encoders.config import EncoderTuningConfig
 from perdure.tuning.encoders.heads import Head, load_head, random_head, save_head
 from perdure.tuning.encoders.item_run import ItemRun
 from perdure.tuning.encoders.prepared import PreparedImages, prepare_items
-from perdure.tuning.encoders.run import interpolated, tune_encoder
+from perdure.tuning.encoders.rates import with_rate
+from perdure.tuning.encoders.run import check_learnt, interpolated, tune_encoder
 from perdure.tuning.regularizer import Surroundings
 
 SHORT = dict(batch_size=4, epochs=2, learning_rate=1e-2, rank=2, alpha=4)
@@ -177,6 +178,46 @@ def test_accumulated_batches_are_one_batch(family):
     assert losses(whole) == pytest.approx(losses(parts), abs=1e-5)
 
 
+def test_a_training_that_collapsed_is_no_success(family):
+    with pytest.raises(TuneError, match=r"the training collapsed: .* lower learning_rate to a tenth \(now 3\)"):
+        teach(family, learning_rate=3.0, schedule="constant", warmup=0, epochs=6)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "passes"),
+    [
+        (0.1, 0.15, True), (0.1, 0.5, True), (0.1, 0.7, False), (0.1, 9.0, False), (0.1, float("nan"), False),
+        (0.65, 0.72, True), (0.69, 0.8, True), (0.65, 0.95, False), (5.0, 4.0, True), (5.0, 6.0, False),
+    ],
+)  # fmt: skip
+def test_a_collapse_is_a_loss_near_that_of_a_guess_where_more_was_known(before, after, passes):
+    """Of two classes a guess has ln 2 = 0.69."""
+    config = EncoderTuningConfig(learning_rate=1.0)
+    if passes:
+        check_learnt(before, after, 2, config)
+        return
+    with pytest.raises(TuneError, match="collapsed"):
+        check_learnt(before, after, 2, config)
+
+
+def test_a_learning_rate_that_is_not_given_follows_from_the_structure(monkeypatch):
+    rates = {name: with_rate(EncoderTuningConfig(), getattr(sets, name)(), side) for name, side in sets.SIDES.items()}
+    found = {name: config.learning_rate for name, config in rates.items()}
+    assert found == {"vit": 3e-5, "resnet": 1e-4, "bert": 3e-5, "clip": 3e-5}
+    assert with_rate(EncoderTuningConfig(method="lora"), sets.vit(), "image").learning_rate == 2e-4
+    assert with_rate(EncoderTuningConfig(learning_rate=7e-6), sets.vit(), "image").learning_rate == 7e-6
+    monkeypatch.setattr("perdure.tuning.encoders.rates._SMALL", 1000)
+    assert with_rate(EncoderTuningConfig(), sets.vit(), "image").learning_rate == 1e-5
+
+
+def test_a_warm_up_may_be_a_share_of_all_steps():
+    log = teach("vit", epochs=4, batch_size=3, warmup=0.25, learning_rate=1e-3).notes["log"]
+    rates = [entry["learning_rate"] for entry in log]
+    assert len(rates) == 16 and rates[4] == pytest.approx(1e-3) and rates[3] < rates[4] > rates[5]
+    with pytest.raises(ValueError, match=r"2.5 is no number of steps and no share"):
+        EncoderTuningConfig(warmup=2.5)
+
+
 # Heads ----------------------------------------------------------------------------------------------------------
 
 
@@ -277,6 +318,7 @@ def test_the_sound_average_keeps_a_share_of_the_old_weights_and_the_new_head():
         ({"averaging": {"form": "fixed"}}, "encoders do not: take ratio"),
         ({"averaging": {"form": "ratio"}, "head": "random"}, "a random one knows nothing"),
         ({"dropout": 0.1}, "dropout"),
+        ({"templates": ("a photo",)}, "has no {} where a class's name is written"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings, said):

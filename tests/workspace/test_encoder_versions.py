@@ -110,6 +110,18 @@ def test_a_set_that_changed_or_is_gone_is_not_probed_in_silence(shop, tmp_path):
     assert any("perdure concepts add" in verdict.reason for verdict in report.verdicts)
 
 
+def test_a_set_of_what_the_model_does_not_read_is_refused(shop, tmp_path):
+    (tmp_path / "faq.csv").write_text("text,label\n" + "".join(f"{n},{n % 2}\n" for n in range(12)))
+    with pytest.raises(RequestError, match="'faq' holds texts; this workspace's model reads images"):
+        add_set(shop, entry_of(read_probe(tmp_path / "faq.csv"), tmp_path / "faq.csv"), actor="sato")
+    assert probe_sets(shop) == ()
+
+
+def test_the_recipe_tells_the_learning_rate_that_was_taken(shop, tmp_path):
+    plan = encoder_tuning.plan_learning(shop, read_probe(labelled(tmp_path / "a.npz", 0)), {})
+    assert plan.recipe()["config"]["learning_rate"] == 3e-5
+
+
 def test_a_name_that_is_taken_is_not_given_to_another_set(shop, tmp_path):
     guard, harmless = (tmp_path / name / "train.npz" for name in ("guard", "harmless"))
     for seed, path in enumerate((guard, harmless)):
@@ -201,6 +213,9 @@ def test_the_terminal_tunes_and_probes(tmp_path, base, monkeypatch):
     assert planned.exit_code == 0 and "nothing was computed" in planned.output
     refused = invoke(app, ["tune", str(learnt), "--pool"])
     assert isinstance(refused.exception, SettingError) and "--pool" in str(refused.exception)
+    refused = invoke(app, ["tune", str(learnt), "-s", "many=3"])
+    assert isinstance(refused.exception, SettingError)
+    assert "learnt" not in invoke(app, ["concepts", "sets"]).output
     tuned = invoke(app, ["tune", str(learnt), *options, "--json"])
     assert tuned.exit_code == 0, tuned.output
     (made,) = json.loads(tuned.stdout)

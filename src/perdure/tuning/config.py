@@ -62,7 +62,9 @@ class TrainingConfig(BaseModel):
     accumulation: int = Field(1, ge=1, description="Batches whose gradients make one step")
     learning_rate: float = Field(2e-4, gt=0, description="AdamW's learning rate")
     schedule: Literal["constant", "linear", "cosine"] = Field("constant", description="How the learning rate goes on")
-    warmup: int = Field(0, ge=0, description="Steps until the learning rate is reached")
+    warmup: int | float = Field(
+        0, ge=0, description="Steps until the learning rate is reached; below 1 the share of all steps"
+    )
     weight_decay: float = Field(0.0, ge=0, description="AdamW's weight decay")
     max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm")
     save_every: int = Field(100, ge=1, description="Steps after which the work can be taken up again")
@@ -70,6 +72,13 @@ class TrainingConfig(BaseModel):
     seed: int = Field(0, ge=0, lt=2**32, description="Seed of adapters, order and dropout")
     regularizers: tuple[dict[str, Any], ...] = Field((), description="What holds the model: kind, weight and settings")
     averaging: AveragingConfig = AveragingConfig(form="none")
+
+    @field_validator("warmup")
+    @classmethod
+    def _steps(cls, given: int | float) -> int | float:
+        if given >= 1 and given != int(given):
+            raise ValueError(f"{given} is no number of steps and no share of them")
+        return given
 
     @field_validator("regularizers")
     @classmethod

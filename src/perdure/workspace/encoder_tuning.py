@@ -18,6 +18,7 @@ from perdure.measuring.watching import check_data
 from perdure.requests.concepts import Probe, Unlabelled
 from perdure.settings import checked
 from perdure.tuning.encoders.config import EncoderTuningConfig
+from perdure.tuning.encoders.rates import with_rate
 from perdure.tuning.regularizer import Surroundings
 from perdure.workspace.contents import Room
 from perdure.workspace.heads import head_bytes, head_name, heads_of
@@ -90,7 +91,7 @@ class LearningPlan:
 def plan_learning(
     shop: "Workspace", probe: Probe, settings: Mapping[str, Any], *, on: "str | Version" = ""
 ) -> LearningPlan:
-    """What learning a labelled set would do; nothing is computed.
+    """What learning a labelled set would do; nothing is trained.
 
     Raises:
         RefusedError: The version stands on a rejected one.
@@ -103,6 +104,8 @@ def plan_learning(
     if rejected is not None:
         raise RefusedError(f"{parent.name} stands on {rejected.name}, which was rejected; tune another version")
     config = checked(EncoderTuningConfig, settings, "tuning of an encoder")
+    if config.learning_rate is None:
+        config = with_rate(config, encoder_of(shop, parent), probe.side)
     return LearningPlan(parent.id, probe, config, _held(shop, probe, config))
 
 

@@ -55,11 +55,12 @@ def add_set(shop: "Workspace", entry: ProbeSet, *, actor: str) -> bool:
     """Have a set probed from now on; whether it was not before. The same content elsewhere takes the other's place.
 
     Raises:
-        RequestError: Another set has its name.
+        RequestError: Another set has its name, or it holds what the model does not read.
     """
     known = probe_sets(shop)
     if entry in known:
         return False
+    _check_side(shop, entry)
     shop.archive.check_permitted("comment", actor)
     others = [each for each in known if each.digest != entry.digest]
     if any(each.name == entry.name for each in others):
@@ -140,8 +141,8 @@ def entry_of(
     """What is kept of a set that `read_probe` gave for these arguments."""
     return ProbeSet(
         name=probe.name,
-        path=_told(path),
-        test_path=_told(test_path),
+        path=place_of(path),
+        test_path=place_of(test_path),
         digest=probe.digest,
         side=probe.side,
         test_share=test_share,
@@ -149,7 +150,18 @@ def entry_of(
     )
 
 
-def _told(path: str | Path) -> str:
+def _check_side(shop: "Workspace", entry: ProbeSet) -> None:
+    """Raises: RequestError."""
+    from perdure.workspace.watched import encoder_of
+
+    sides = encoder_of(shop, shop.newest()).sides
+    if entry.side not in sides:
+        read = " and ".join(f"{side}s" for side in sides)
+        raise RequestError(f"the set {entry.name!r} holds {entry.side}s; this workspace's model reads {read}")
+
+
+def place_of(path: str | Path) -> str:
+    """Where data lies, wherever it is asked for from: a whole path, or the id of a data set on the hub."""
     return str(Path(path).absolute()) if str(path) and Path(path).exists() else str(path)
 
 

@@ -3,6 +3,7 @@
 Shape suffixes: N items, C classes, D features.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from perdure.deltas import Delta
-from perdure.errors import RequestError, SettingError
+from perdure.errors import RequestError, SettingError, TuneError
 from perdure.models.encoders import Encoder
 from perdure.requests.concepts import Probe, Unlabelled
 from perdure.tuning import processes
@@ -23,6 +24,7 @@ from perdure.tuning.encoders.config import EncoderTuningConfig
 from perdure.tuning.encoders.heads import Head, probe_head, random_head, zero_shot_head
 from perdure.tuning.encoders.item_run import ItemRun
 from perdure.tuning.encoders.prepared import COUNTS, Prepared, prepare_items
+from perdure.tuning.encoders.rates import with_rate
 from perdure.tuning.encoders.trainer import ItemTrainer, optimizer_of
 from perdure.tuning.encoders.weights import encoder_attached
 from perdure.tuning.encoding import IGNORED
@@ -33,6 +35,7 @@ from perdure.tuning.run import Log, carried_out
 from perdure.tuning.trainer import Telling, Term, arguments
 
 _AT_ONCE = 64
+_ASKED = 128  # items by whose loss a collapse is seen
 
 
 @dataclass(frozen=True)
@@ -88,9 +91,9 @@ def tune_encoder(
     Raises:
         RequestError: Nothing to learn from, or an item that cannot be read.
         SettingError: Settings that do not fit the encoder.
-        TuneError: The loss is not a number, or memory ran out.
+        TuneError: The loss is not a number, the training unlearnt what its head knew, or memory ran out.
     """
-    chosen = config or EncoderTuningConfig()
+    chosen = with_rate(config or EncoderTuningConfig(), encoder, probe.side)
     clock = Clock()
     with (
         torch.random.fork_rng(devices=[]),
@@ -222,6 +225,44 @@ def _trained(
     beside = anchors_beside(config.batch_size, anchors) if config.holds_anchors else 0
     trainer = ItemTrainer(run, args, terms, beside=beside, optimizers=(optimizer_of(run, config), None))
     trainer.add_callback(Telling(run.around.progress, "training"))
+    before = task_loss(run)
     trainer.train(resume_from_checkpoint=last_checkpoint(folder, "trainer_state.json"))
     run.model.eval()
+    check_learnt(before, task_loss(run), len(run.model.start.classes), config)
     return trainer.figures(), run.trained.delta().check_finite()
+
+
+@torch.no_grad()
+def task_loss(run: ItemRun) -> float:
+    """The mean cross-entropy of some items that are learnt, evenly spaced, as the network is now; nats."""
+    rows = [number for number, anchor in enumerate(run.anchors) if not anchor]
+    rows = rows[:: max(1, len(rows) // _ASKED)][:_ASKED]
+    losses = [run.forward(run.model, run.batch(part)).losses() for part in run.batches(rows)]
+    return float(torch.cat(losses).double().mean())
+
+
+def check_learnt(before: float, after: float, classes: int, config: EncoderTuningConfig) -> None:
+    """Refuse a training that collapsed.
+
+    A training lowers the loss of the items that it learns. It collapsed where their loss ended three quarters of the
+    way from its start to ln C, that of a guess, or beyond; and by a quarter of ln C above the start at least, so that
+    a start that knows no more than a guess is not held against it.
+
+    Args:
+        before: The loss of items that are learnt, before the training.
+        after: Of the same items after it.
+        classes: Between how many classes they are told.
+        config: The settings, for the message.
+
+    Raises:
+        TuneError: It collapsed.
+    """
+    guess = math.log(max(classes, 2))
+    limit = before + max(0.75 * (guess - before), 0.25 * guess)
+    if after <= limit:
+        return
+    raise TuneError(
+        f"the training collapsed: the loss of items that it learnt went from {before:.2f} to {after:.2f}, and a guess "
+        f"has {guess:.2f}; lower learning_rate to a tenth (now {config.learning_rate:g}), with a warm-up (warmup=0.1). "
+        "Nothing was stored"
+    )
