@@ -242,8 +242,16 @@ def _states_alone(
     around = surroundings_of(shop, parent, carried=begun.adapter, states={})
     processor = processor_for(shop, parent, plan.task.train)
     with carried(network, begun.adapter):
-        given = {"names": tuned.states, "around": around, "processor": processor}
-        return states_alone(network, tokenizer, plan.task, plan.config, tuned.alone, **given)
+        return states_alone(
+            network,
+            tokenizer,
+            plan.task,
+            plan.config,
+            tuned.alone,
+            names=tuned.states,
+            around=around,
+            processor=processor,
+        )
 
 
 def _summed(adapter: Delta, change: Delta, rank: int) -> tuple[Delta, float]:
