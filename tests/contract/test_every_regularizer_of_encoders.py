@@ -154,7 +154,7 @@ def test_what_it_passes_on_survives_a_file(holding, form, family):
 
 def test_without_weight_it_is_plain_training(method, family):
     def taught(**settings):
-        config = EncoderTuningConfig(batch_size=6, max_steps=2, learning_rate=1e-2, **settings)
+        config = EncoderTuningConfig(batch_size=6, max_steps=2, learning_rate=1e-3, warmup=0, **settings)
         found = tune_encoder(sets.FAMILIES[family](), sets.probe(sets.SIDES[family]), config)
         return [part for change in found.delta.changes.values() for part in change.tensors()]
 

@@ -271,7 +271,7 @@ def test_arrays_that_cannot_be_used_are_explained(tmp_path, arrays, said):
 
 def test_arrays_that_are_broken_inside_are_explained(tmp_path):
     np.savez(tmp_path / "single.npz", x=pixels(4), y=np.array(3))
-    with pytest.raises(RequestError, match=r"y is int64 \[\]; labels are whole numbers or texts"):
+    with pytest.raises(RequestError, match=r"y: is int64 \[\]; labels are whole numbers or texts"):
         read_probe(tmp_path / "single.npz")
     headers = (b"{'descr':(((((((", b"{'descr': '|u1', 'fortran_order': False, 'shape': (" + b"9" * 30 + b",)}")
     for header in headers:
