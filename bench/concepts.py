@@ -40,14 +40,8 @@ def _bench(given: argparse.Namespace, named: str) -> Bench:
         encoder = open_encoder(source or name, given.size)
     side = "image" if "image" in encoder.sides else "text"
     probes = [drawn(probe, given.probe_train, given.test, 0) for probe in read_sets(given.data, side)]
-    rate = given.learning_rate or (1e-4 if side == "image" else 5e-5)
-    settings = {
-        "epochs": given.epochs,
-        "batch_size": given.batch_size,
-        "learning_rate": rate,
-        "schedule": "cosine",
-        "warmup": given.warmup,
-    }
+    chosen = {name: getattr(given, name) for name in ("epochs", "batch_size", "learning_rate", "warmup")}
+    settings = {name: value for name, value in chosen.items() if value is not None}
     probing = ConceptSettings(drift_items=0)
     return Bench(encoder, name, probes, settings, given.train, given.work, probing)
 
@@ -64,10 +58,10 @@ def main() -> None:
     parser.add_argument("--probe-train", type=int, default=1000, help="items that a probe of a set learns from")
     parser.add_argument("--test", type=int, default=400, help="test items of each set")
     parser.add_argument("--size", type=int, default=96, help="pixels of an image's side")
-    parser.add_argument("--epochs", type=float, default=3)
-    parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--learning-rate", type=float, help="of the encoder; 1e-4 for images, 5e-5 for texts")
-    parser.add_argument("--warmup", type=int, default=50, help="steps until the learning rate is reached")
+    parser.add_argument("--epochs", type=float, help="like the next three, that of perdure tune when not given")
+    parser.add_argument("--batch-size", type=int)
+    parser.add_argument("--learning-rate", type=float, help="of the encoder")
+    parser.add_argument("--warmup", type=float, help="steps until it is reached; below 1 the share of all steps")
     parser.add_argument("--validate", action="store_true", help="ask a fifth of the training items, not the test's")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--table", action="store_true", help="print the table of what is finished and end")

@@ -104,6 +104,14 @@ def probe(side, count=12, name="halves"):
     return Probe(name, side, ("one", "other"), labelled(side, count), labelled(side, 6, seed=1))
 
 
+def uneven(count, longest):
+    """Short texts but one, in rows of either class."""
+    values = [f"{('alpha', 'omega')[number % 2]} {'x ' * (number % 5)}" for number in range(count)]
+    values[longest] = f"{values[longest]} {'river ' * 7}"
+    labels = np.arange(count) % 2
+    return Probe("uneven", "text", ("one", "other"), Labelled(_items(values, "text"), labels), labelled("text", 6, 1))
+
+
 def unlabelled(side, count=4):
     items = labelled(side, count, seed=2).items
     return Unlabelled("general", side, items, np.ones(count))

@@ -4,7 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-TOKENS = 16
+from perdure.tuning.defaults import usual_encoder_settings
+
+TOKENS = usual_encoder_settings()["regularizers"][0]["tokens"]
 """Tokens or places of an item that features are held at, in both forms."""
 
 

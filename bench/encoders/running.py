@@ -18,6 +18,7 @@ from perdure.models.encoders import Encoder
 from perdure.requests.concepts import Probe
 from perdure.tuning.encoders.config import EncoderTuningConfig
 from perdure.tuning.encoders.heads import Head, load_head, save_head
+from perdure.tuning.encoders.rates import with_rate
 from perdure.tuning.encoders.run import TunedEncoder, interpolated, tune_encoder
 from perdure.tuning.regularizer import Surroundings
 
@@ -55,7 +56,8 @@ class Bench:
 
 def run_row(bench: Bench, row: Row, target: Probe, seed: int) -> dict[str, Any]:
     """All figures of a row on a target with a seed, from its file where it is finished."""
-    config = EncoderTuningConfig.model_validate({**bench.settings, "seed": seed, **row.settings})
+    given = EncoderTuningConfig.model_validate({**bench.settings, "seed": seed, **row.settings})
+    config = with_rate(given, bench.encoder, target.side)
     task = drawn(target, bench.train, len(target.test), seed)
     sets = [probe.digest for probe in bench.probes]
     key = digest_json(

@@ -35,7 +35,7 @@ def _held(*kinds: Mapping[str, Any], **more: Any) -> dict[str, Any]:
 ROWS = (
     Row("lora", "one LoRA adapter, trained on one task after another", way="one"),
     Row("inclora", "a LoRA adapter for each task, added up"),
-    Row("full", "all weights of the blocks", {"method": "full", "learning_rate": 2e-5}),
+    Row("full", "all projection matrices of the blocks", {"method": "full", "learning_rate": 2e-5}),
     Row("ewc", "inclora held by EWC", _held({"kind": "ewc"})),
     Row("kfac", "inclora held by Kronecker-factored curvature of earlier tasks", _held({"kind": "kfac"})),
     Row("l2sp", "inclora held by L2-SP", _held({"kind": "l2sp"})),
@@ -49,7 +49,7 @@ ROWS = (
     Row("ema_published", "inclora, LCIA's EMA as published", {"averaging": {"form": "published"}}),
     Row("ema_sound", "inclora, the sound dynamic average", {"averaging": {"form": "sound"}}),
     Row("pool", "frozen base, routed adapters", way="pool"),
-    Row("usual", "perdure's default: ema_sound, and what the model writes itself held by KL", usual_settings()),
+    Row("usual", "perdure's default: kfac, ema_sound, and what the model writes itself held by KL", usual_settings()),
     Row("joint", "all tasks at once: the ceiling", way="joint"),
 )
 

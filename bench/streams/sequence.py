@@ -180,7 +180,7 @@ class _Pooled:
         """The group's adapter, with the task learnt."""
         joined = self._pool.join(task.name, [task.instruction]) if again else self._joined
         known = Delta() if joined.opened else self._pool.delta(joined.group)
-        self._pool.put(joined.group, known + delta)
+        self._pool.put(joined.group, known + delta, task.name)
         self.parts.append(delta)
 
     def ask(self, bench: Bench, task: Task) -> dict[str, Any]:

@@ -67,6 +67,15 @@ def test_finding_again_is_free_and_other_concepts_do_not_drop_protections_by_cha
     assert run_json(*again, *QUICK, "--set", "seed=1", "--replace")["concepts"][0]["weight"] is None
 
 
+def test_data_that_moved_is_found_again_where_it_lies_now(found, encoders, tmp_path):
+    moved = tmp_path / "moved.jsonl"
+    moved.write_bytes((encoders / "letters.jsonl").read_bytes())
+    again = run_json("concepts", "find", moved, "--encoder", encoders / "old", *QUICK)
+    assert (again["path"], again["source"]) == (str(moved), "moved")
+    assert run_json("concepts", "list") == again
+    assert again == found | {"path": str(moved), "source": "moved"}
+
+
 def test_an_update_that_loses_a_concept_is_seen(found, encoders):
     lost = next(each for each in found["concepts"] if set(each["name"]) <= set("ab"))
     run("concepts", "protect", lost["id"])

@@ -45,6 +45,11 @@ def test_groups_are_listed_with_what_they_add(folder):
     run("pool", "list", "--version", "v0", "-w", folder / "shop", error=WorkspaceError)
 
 
+def test_verify_counts_the_pools(folder):
+    assert run_json("verify", "-w", folder / "shop")["pools"] == 2
+    assert ", 2 pools, " in run_text("verify", "-w", folder / "shop")
+
+
 def test_a_route_says_who_answers_and_why(folder):
     found = run_json("pool", "route", REQUEST, "-w", folder / "shop")
     assert (found["group"], found["fallback"]) == ("g1", False)

@@ -48,14 +48,14 @@ def holding(method):
 
 
 @contextmanager
-def running(family, form, method, around):
+def running(family, form, method, around, probe=None):
     config = EncoderTuningConfig(method=form, rank=2, alpha=4, regularizers=({"kind": method.name},))
-    with item_run(sets.FAMILIES[family](), sets.probe(sets.SIDES[family]), config, around) as run:
+    with item_run(sets.FAMILIES[family](), probe or sets.probe(sets.SIDES[family]), config, around) as run:
         yield run
 
 
-def prepared(method, run):
-    made = method.call(method.config(**WRITING.get(method.name, {})))
+def prepared(method, run, **settings):
+    made = method.call(method.config(**WRITING.get(method.name, {}), **settings))
     made.prepare(run)
     return made
 
@@ -126,6 +126,20 @@ def test_before_the_first_set_it_holds_only_what_an_encoder_alone_says(holding, 
         assert float(penalty_of(run, regularizer)) == 0
 
 
+@pytest.mark.parametrize("limit", [None, 4, 30])
+def test_texts_of_any_length_are_held_wherever_the_longest_stands(holding, limit, tmp_path):
+    """Of a hundred rows every third is looked at; none of these is the longest."""
+    if "tokens" not in holding.config.model_fields and limit is not None:
+        pytest.skip("holds no tokens")
+    form = "lora" if holding.name in LOW_RANK_ONLY else "full"
+    settings = {} if limit is None else {"tokens": limit}
+    with running("bert", form, holding, Surroundings(cache=tmp_path), sets.uneven(100, longest=1)) as run:
+        regularizer = prepared(holding, run, **settings)
+        assert float(penalty_of(run, regularizer, (0, 1, 3, 6)).detach()) == pytest.approx(0, abs=1e-6)
+        step(run)
+        assert torch.isfinite(penalty_of(run, regularizer, (1,)))
+
+
 def test_what_it_passes_on_survives_a_file(holding, form, family):
     with running(family, form, holding, Surroundings()) as run:
         state, names = prepared(holding, run).after_task(run), set(run.trained.names)
@@ -140,7 +154,7 @@ def test_what_it_passes_on_survives_a_file(holding, form, family):
 
 def test_without_weight_it_is_plain_training(method, family):
     def taught(**settings):
-        config = EncoderTuningConfig(batch_size=6, max_steps=2, learning_rate=1e-2, **settings)
+        config = EncoderTuningConfig(batch_size=6, max_steps=2, learning_rate=1e-3, warmup=0, **settings)
         found = tune_encoder(sets.FAMILIES[family](), sets.probe(sets.SIDES[family]), config)
         return [part for change in found.delta.changes.values() for part in change.tensors()]
 

@@ -50,6 +50,29 @@ def test_a_mean_does_not_hide_one_set_that_is_lost():
     assert found["concepts kept: set 1"].verdict == "pass"
 
 
+def test_what_is_lost_by_name_is_held_to_the_same_limits():
+    """The linear probe loses nothing, the names of classes 50 points of the first set."""
+    before, after = model((180,) * 5, (180,) * 5), model((180,) * 5, (180,) * 5)
+    lost = {"0": model((80,) * 5).sets["0"].linear, "1": after.sets["1"].linear}
+
+    def by_name(given, said):
+        sets = {name: each.model_copy(update={"zero_shot": said[name]}) for name, each in given.sets.items()}
+        return given.model_copy(update={"sets": sets})
+
+    kept = {name: each.linear for name, each in before.sets.items()}
+    found = gates(by_name(before, kept), by_name(after, lost), by_name(before, kept))
+    assert {name: gate.verdict for name, gate in found.items() if "by name" in name} == {
+        "concepts kept by name": "fail",
+        "concepts kept by name (against the base)": "fail",
+        "concepts kept by name: set 0": "fail",
+        "concepts kept by name: set 0 (against the base)": "fail",
+        "concepts kept by name: set 1": "pass",
+        "concepts kept by name: set 1 (against the base)": "pass",
+    }
+    assert found["concepts kept"].verdict == "pass"
+    assert not any("by name" in name for name in gates(before, after))
+
+
 def test_a_set_does_not_hide_one_class_that_is_lost():
     found = gates(model((180,) * 40), model((90, *(182,) * 39)))
     assert found["concepts kept: set 0"].verdict == "pass"

@@ -131,6 +131,7 @@ def test_general_text_counts_as_rows():
     config = TuningConfig(anchors=2, batch_size=4, regularizers=({"kind": "distillation", "on": "anchors"},))
     work = work_of([10, 10], [1, 1], config)
     assert (work.rows, work.tokens, work.learnt, work.anchors) == (4, 148, 128, 2)
+    assert (work.batches, work.padded, work.batch_tokens, work.batch_learnt) == (1, 3 * 64, 3 * 64, 2 + 63)
     assert cost(config, work=work).once_flop == 2.0 * SEVEN.weights * 128
     assert cost(config, work=work).target_bytes == 126 * (64 * 4 + 65 * 4)
     task = TuningConfig(anchors=2, regularizers=({"kind": "distillation", "on": "task"},))
@@ -235,6 +236,9 @@ def test_long_rows_raise_the_limit_as_far_as_the_model_reads():
     assert proposed(longest=1100)[0]["max_tokens"] == 1152
     values, reasons = proposed(longest=5000)
     assert values["max_tokens"] == 4096
+    assert "shorten" in reasons["max_tokens"]
+    values, reasons = proposed(longest=600, positions=512)
+    assert values["max_tokens"] == 512
     assert "shorten" in reasons["max_tokens"]
 
 
@@ -356,8 +360,8 @@ def test_a_probe_leaves_the_model_as_it_was(tiny):
         state = torch.random.get_rng_state()
         found = probe_tuning(model, tokenizer, task, rows, chosen, Surroundings())
         assert torch.equal(state, torch.random.get_rng_state())
-        assert found.rows == 3
-        assert found.tokens >= 3 * min(len(row.ids) for row in rows)
+        assert found.rows == 3 + 1
+        assert found.tokens >= 4 * min(len(row.ids) for row in rows)
         assert set(found.terms) == {"distillation", "l2sp"}
         assert found.seconds > 0
         now = model.state_dict()

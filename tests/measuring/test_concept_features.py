@@ -1,10 +1,10 @@
 """Encoders that are probed: features are read once and are the same however they are read; planted losses are found."""
 
-import encoder_sample as sample
 import numpy as np
 import pytest
 import torch
 
+import encoder_sample as sample
 from perdure.errors import ModelError, RequestError
 from perdure.measuring.concept_answers import ConceptSettings, compare_probings, probe_encoder
 from perdure.measuring.concept_drift import drift_of_stages

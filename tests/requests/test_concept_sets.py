@@ -2,12 +2,15 @@
 
 import io
 import json
+import os
+import zipfile
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from perdure.errors import RequestError, SettingError
+from perdure.models.encoder_inputs import as_picture
 from perdure.requests import concept_items
 from perdure.requests.concepts import read_probe, read_unlabelled
 
@@ -85,6 +88,23 @@ def test_parts_in_folders_are_kept(tmp_path):
     assert all(place.startswith("val/") for place in probe.test.items.places)
 
 
+def test_parts_under_other_names_are_read_and_what_stands_beside_them_is_noted(tmp_path):
+    draw_classes(tmp_path / "Training", 3)
+    draw_classes(tmp_path / "Testing", 2, first=50)
+    draw_classes(tmp_path / "holdout", 1, first=70)
+    probe = read_probe(tmp_path)
+    assert len(probe.train) == 9 and len(probe.test) == 6
+    assert probe.notes == ("files or folders not read: 1 (holdout)",)
+    draw_classes(tmp_path / "test", 2, first=80)
+    with pytest.raises(RequestError, match="has Testing and test for one part; keep one"):
+        read_probe(tmp_path)
+
+
+def test_trains_may_be_a_class(tmp_path):
+    colours = dict(zip(("bus", "train"), COLOURS.values(), strict=False))
+    assert read_probe(draw_classes(tmp_path / "vehicles", 5, colours=colours)).classes == ("bus", "train")
+
+
 def test_the_same_pixels_are_one_content_whatever_the_format(tmp_path):
     folder = draw_classes(tmp_path / "signs", 4)
     Image.open(folder / "red" / "0.png").save(folder / "red" / "again.bmp")
@@ -140,6 +160,41 @@ def test_pictures_stand_upright_as_their_camera_noted(tmp_path):
     probe = read_probe(folder)
     sizes = {item.size for part in (probe.train, probe.test) for item in part.items}
     assert sizes == {(12, 10), (10, 30)}
+
+
+def test_sixteen_bits_of_grey_keep_their_shades_and_other_numbers_are_refused(tmp_path):
+    folder = draw_classes(tmp_path / "signs", 4)
+    shades = np.arange(256, dtype=np.uint16).reshape(16, 16) * 257
+    Image.fromarray(shades).save(folder / "red" / "deep.png")
+    probe = read_probe(folder)
+    opened = [item for part in (probe.train, probe.test) for item in part.items if item.size == (16, 16)]
+    assert np.asarray(opened[0])[..., 0].ravel().tolist() == list(range(256))
+    for kind, said in ((np.float32, "decimal numbers"), (np.int32, "whole numbers of 32 bits")):
+        Image.fromarray(shades.astype(kind)).save(folder / "red" / "odd.tiff")
+        with pytest.raises(RequestError, match=f"red/odd.tiff: cannot be read as a picture: it holds {said}"):
+            read_probe(folder)
+        with pytest.raises(RequestError, match=said):
+            as_picture(Image.fromarray(shades.astype(kind)))
+
+
+def test_a_picture_of_too_many_pixels_is_not_decoded(tmp_path, monkeypatch):
+    folder = draw_classes(tmp_path / "signs", 4)
+    monkeypatch.setattr("perdure.pictures.PIXEL_LIMIT", 12 * 10)
+    Image.new("1", (13, 10)).save(folder / "red" / "vast.png")
+    with pytest.raises(RequestError, match=r"red/vast.png: .* it has 13 by 10 pixels; at most 120 in all"):
+        read_probe(folder)
+
+
+@pytest.mark.parametrize("error", [ValueError, ZeroDivisionError, IndexError, MemoryError])
+def test_whatever_a_decoder_raises_names_the_file(tmp_path, monkeypatch, error):
+    folder = draw_classes(tmp_path / "signs", 4)
+
+    def broken(_picture):
+        raise error("inside")
+
+    monkeypatch.setattr("PIL.ImageOps.exif_transpose", broken)
+    with pytest.raises(RequestError, match=r"red/0.png: cannot be read as a picture: inside"):
+        read_probe(folder)
 
 
 def test_progress_is_told(tmp_path):
@@ -214,6 +269,38 @@ def test_arrays_that_cannot_be_used_are_explained(tmp_path, arrays, said):
     assert said in str(error.value)
 
 
+def test_arrays_that_are_broken_inside_are_explained(tmp_path):
+    np.savez(tmp_path / "single.npz", x=pixels(4), y=np.array(3))
+    with pytest.raises(RequestError, match=r"y: is int64 \[\]; labels are whole numbers or texts"):
+        read_probe(tmp_path / "single.npz")
+    headers = (b"{'descr':(((((((", b"{'descr': '|u1', 'fortran_order': False, 'shape': (" + b"9" * 30 + b",)}")
+    for header in headers:
+        with zipfile.ZipFile(tmp_path / "set.npz", "w") as archive:
+            archive.writestr("x.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+        with pytest.raises(RequestError, match="cannot be read as arrays"):
+            read_probe(tmp_path / "set.npz")
+    np.savez(tmp_path / "locked.npz", x=pixels(4))
+    data = bytearray((tmp_path / "locked.npz").read_bytes())
+    for mark, at in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        data[data.index(mark) + at] |= 1  # says that it is encrypted
+    (tmp_path / "locked.npz").write_bytes(data)
+    with pytest.raises(RequestError, match="cannot be read as arrays"):
+        read_probe(tmp_path / "locked.npz")
+
+
+def test_labels_that_no_report_can_show_are_refused(tmp_path):
+    path = write_rows(tmp_path / "a.jsonl", [*texts(5), {"text": "x", "label": "1" * 5000}])
+    with pytest.raises(RequestError, match="the label has 5000 characters; at most 200"):
+        read_probe(path)
+    path = write_rows(tmp_path / "b.jsonl", [*texts(5), {"text": "x", "label": "\ud83d"}])
+    with pytest.raises(RequestError, match="the label holds half of a surrogate pair"):
+        read_probe(path)
+    folder = draw_classes(tmp_path / "signs", 4)
+    (folder / "red").rename(os.fsdecode(os.fsencode(folder) + b"/\xff"))
+    with pytest.raises(RequestError, match="the label holds half of a surrogate pair"):
+        read_probe(folder)
+
+
 def test_what_is_no_archive_or_far_too_large_is_refused(tmp_path, monkeypatch):
     (tmp_path / "set.npz").write_bytes(b"PK no")
     with pytest.raises(RequestError, match="cannot be read as arrays"):
@@ -256,6 +343,17 @@ def test_parts_in_files_and_a_test_file_of_its_own_are_the_same(tmp_path):
     assert whole.test.items.places[0] == "test.jsonl:1"
     with pytest.raises(RequestError, match="has parts of its own"):
         read_probe(tmp_path, test=tmp_path / "test.jsonl")
+
+
+def test_an_object_names_its_parts(tmp_path):
+    path = tmp_path / "faq.json"
+    path.write_text(json.dumps({"train": texts(4), "test": texts(2, first=4), "valid": texts(1, first=9)}))
+    probe = read_probe(path)
+    assert len(probe.train) == 8 and len(probe.test) == 4
+    assert probe.test.items.places[0].startswith("faq.json test")
+    path.write_text(json.dumps({"train": texts(4), "training": texts(2)}))
+    with pytest.raises(RequestError, match="has train and training for one part"):
+        read_probe(path)
 
 
 def test_bad_rows_of_a_text_file_are_told_at_once(tmp_path):

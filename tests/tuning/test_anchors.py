@@ -7,6 +7,7 @@ import tiny
 from perdure.errors import SettingError
 from perdure.tuning.anchors import anchor_rows
 from perdure.tuning.config import TuningConfig
+from perdure.tuning.defaults import usual_settings
 from perdure.tuning.run import tune
 from tuning_tasks import UPPER
 
@@ -17,14 +18,18 @@ TEMPLATE = (
 HELD = {"regularizers": [{"kind": "distillation", "on": "anchors"}], "anchors": 3}
 
 
-def chatting():
+PARTS = TEMPLATE.replace("{{ message.content }}", "{% for part in message.content %}{{ part.text }}{% endfor %}")
+
+
+def chatting(template=TEMPLATE):
     tokenizer = tiny.tokenizer()
-    tokenizer.chat_template = TEMPLATE
+    tokenizer.chat_template = template
     return tokenizer
 
 
-def test_a_chat_model_asks_itself_and_replies():
-    tokenizer = chatting()
+@pytest.mark.parametrize("template", [TEMPLATE, PARTS], ids=["texts", "parts"])
+def test_a_chat_model_asks_itself_and_replies(template):
+    tokenizer = chatting(template)
     rows = anchor_rows(tiny.llama(), tokenizer, 3, "own", seed=1)
     beginning = tokenizer("<s>user\n", add_special_tokens=False)["input_ids"]
     assert len(rows) == 3
@@ -67,6 +72,21 @@ def test_nothing_is_learnt_from_anchors_and_only_they_are_held():
     first, second = (found.delta.notes["log"][0] for found in (plain, held))
     assert second["regularizer/distillation"] == pytest.approx(0, abs=1e-6)
     assert second["loss"] == pytest.approx(first["loss"], rel=1e-5)  # one step: the loss before it, of the same rows
+
+
+@pytest.mark.parametrize(
+    ("terms", "anchors"),
+    [
+        ([{"kind": "l2sp"}, {"kind": "ewc"}, {"kind": "orthogonal"}], 0),
+        ([{"kind": "distillation", "on": "task"}], 0),
+        ([{"kind": "feature_distance", "weight": 0}], 0),
+        ([{"kind": "l2sp"}, {"kind": "distillation"}], 8),
+        ([{"kind": "feature_distance"}], 8),
+        ([{"kind": "function_vector"}], 8),
+    ],
+)
+def test_anchors_are_there_only_where_a_regularizer_reads_them(terms, anchors):
+    assert TuningConfig(**{**usual_settings(), "regularizers": terms}).anchors == anchors
 
 
 def test_anchors_without_a_regularizer_are_refused():

@@ -14,7 +14,6 @@ from perdure.tuning.averaging import (
     refactored,
     sound_share,
     sound_shares,
-    step_share,
 )
 from perdure.tuning.blending import held_back
 
@@ -230,15 +229,6 @@ def test_the_published_share_outside_its_range_is_ninety_nine_hundredths():
     still = torch.ones(3)
     assert published_share(still, still, still, still, still) == 0.99
     assert published_share(still, 1.001 * still, still, 2 * still, 0.9 * still) == 0.99
-
-
-def test_step_shares_multiply_to_the_task_share():
-    assert step_share(0.25, 2) == 0.5
-    assert step_share(0.3, 500) ** 500 == pytest.approx(0.3)
-    assert step_share(0.0, 5) == 0.0
-    for bad in ((1.5, 3), (0.5, 0)):
-        with pytest.raises(SettingError):
-            step_share(*bad)
 
 
 def test_a_float32_shadow_of_bfloat16_does_not_stall():

@@ -12,6 +12,7 @@ from perdure.tuning.encoders.config import EncoderTuningConfig
 from perdure.tuning.encoders.heads import random_head
 from perdure.tuning.encoders.run import item_run
 from perdure.tuning.regularizer import Surroundings
+from perdure.tuning.regularizers import ewc
 from perdure.tuning.regularizers.ewc import fisher_of
 from perdure.tuning.regularizers.feature_distance import along_tokens, feature_distance, unit
 
@@ -221,6 +222,15 @@ def test_fisher_information_is_the_mean_of_squares_of_each_items_gradient(family
         assert found.keys() == set(run.trained.names)
 
 
+def test_fisher_information_is_of_as_many_rows_however_many_anchors_follow(monkeypatch):
+    asked = []
+    monkeypatch.setattr(ewc, "_gradients", lambda _run, number, _weights: asked.append(number) or {})
+    for anchors in (None, sets.unlabelled("image", 100)):
+        with running("vit", anchors=anchors) as run:
+            fisher_of(run, 6)
+    assert asked == [0, 2, 4, 6, 8, 10] * 2
+
+
 def test_ewc_holds_weights_by_their_information():
     names = []
     with running("resnet") as run:
@@ -253,6 +263,15 @@ def test_distillation_is_the_divergence_from_what_heads_of_before_said(family):
         assert float(made.penalty(seen)) > 1e-6
         gradient = torch.autograd.grad(made.penalty(seen), run.trained.parameters(), allow_unused=True)
         assert all(torch.isfinite(part).all() for part in gradient if part is not None)
+
+
+def test_kept_answers_are_those_of_the_heads_that_are_asked(tmp_path):
+    with running("vit") as run:
+        width = run.model.weight_CD.shape[1]
+    for seed in (1, 2):
+        head = random_head(width, ("a", "b"), seed)
+        with running("vit", Surroundings(cache=tmp_path), known=[head]) as run:
+            assert float(penalty_of(run, prepared(run, "distillation"))) == pytest.approx(0, abs=1e-6)
 
 
 def test_without_heads_of_before_a_linear_probe_is_asked():

@@ -10,11 +10,13 @@ from perdure.editing import applied
 from perdure.errors import IntegrityError, RequestError, SettingError, TuneError
 from perdure.tuning.encoders.config import EncoderTuningConfig
 from perdure.tuning.encoders.heads import Head, load_head, random_head, save_head
+from perdure.tuning.encoders.item_run import ItemRun
 from perdure.tuning.encoders.prepared import PreparedImages, prepare_items
-from perdure.tuning.encoders.run import interpolated, tune_encoder
+from perdure.tuning.encoders.rates import with_rate
+from perdure.tuning.encoders.run import check_learnt, interpolated, tune_encoder
 from perdure.tuning.regularizer import Surroundings
 
-SHORT = dict(batch_size=4, epochs=2, learning_rate=1e-2, rank=2, alpha=4)
+SHORT = dict(batch_size=4, epochs=2, learning_rate=1e-3, rank=2, alpha=4, schedule="constant", warmup=0)
 EVERY = ({"kind": "feature_distance"}, {"kind": "l2sp"}, {"kind": "distillation"}, {"kind": "ewc"})
 
 
@@ -116,6 +118,17 @@ def test_the_encoder_comes_back_as_it_was(family, settings):
     assert unchanged(before, snapshot(encoder))
 
 
+@pytest.mark.parametrize("settings", [{}, {"head": "zero_shot"}])
+def test_an_encoder_in_training_mode_comes_back_as_it_was(settings):
+    family = "clip" if settings else "resnet"
+    encoder = getattr(sets, family)()
+    encoder.model.train()
+    before = snapshot(encoder)
+    teach(family, encoder, max_steps=1, **settings)
+    assert encoder.model.training
+    assert unchanged(before, snapshot(encoder))
+
+
 def test_it_comes_back_after_an_error_in_the_middle(family):
     encoder = getattr(sets, family)()
     before = snapshot(encoder)
@@ -163,6 +176,47 @@ def test_accumulated_batches_are_one_batch(family):
         teach(family, batch_size=1, accumulation=4, learning_rate=1e-3),
     )
     assert losses(whole) == pytest.approx(losses(parts), abs=1e-5)
+
+
+def test_a_training_that_collapsed_is_no_success():
+    with pytest.raises(TuneError, match=r"the training collapsed: .* lower learning_rate to a tenth \(now 3\)"):
+        teach("vit", learning_rate=3.0, epochs=6)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "passes"),
+    [
+        (0.1, 0.15, True), (0.1, 0.5, True), (0.1, 0.7, False), (0.1, 9.0, False), (0.1, float("nan"), False),
+        (0.65, 0.72, True), (0.69, 0.8, True), (0.65, 0.95, False), (5.0, 4.0, True), (5.0, 6.0, False),
+    ],
+)  # fmt: skip
+def test_a_collapse_is_a_loss_near_that_of_a_guess_where_more_was_known(before, after, passes):
+    """Of two classes a guess has ln 2 = 0.69."""
+    config = EncoderTuningConfig(learning_rate=1.0)
+    if passes:
+        check_learnt(before, after, 2, config)
+        return
+    with pytest.raises(TuneError, match="collapsed"):
+        check_learnt(before, after, 2, config)
+
+
+def test_a_learning_rate_that_is_not_given_follows_from_the_structure(monkeypatch):
+    rates = {name: with_rate(EncoderTuningConfig(), getattr(sets, name)(), side) for name, side in sets.SIDES.items()}
+    found = {name: config.learning_rate for name, config in rates.items()}
+    assert found == {"vit": 3e-5, "resnet": 1e-4, "bert": 3e-5, "clip": 3e-5}
+    assert with_rate(EncoderTuningConfig(method="lora"), sets.vit(), "image").learning_rate == 2e-4
+    assert with_rate(EncoderTuningConfig(learning_rate=7e-6), sets.vit(), "image").learning_rate == 7e-6
+    monkeypatch.setattr("perdure.tuning.encoders.rates._SMALL", 1000)
+    assert with_rate(EncoderTuningConfig(), sets.vit(), "image").learning_rate == 1e-5
+
+
+def test_a_warm_up_may_be_a_share_of_all_steps():
+    log = teach("vit", epochs=16, batch_size=12, warmup=0.25).notes["log"]
+    rates = [entry["learning_rate"] for entry in log]
+    assert len(rates) == 16 and rates[0] < rates[2] < 1e-3
+    assert rates[4:] == pytest.approx([1e-3] * 12)
+    with pytest.raises(ValueError, match=r"2.5 is no number of steps and no share"):
+        EncoderTuningConfig(warmup=2.5)
 
 
 # Heads ----------------------------------------------------------------------------------------------------------
@@ -265,6 +319,7 @@ def test_the_sound_average_keeps_a_share_of_the_old_weights_and_the_new_head():
         ({"averaging": {"form": "fixed"}}, "encoders do not: take ratio"),
         ({"averaging": {"form": "ratio"}, "head": "random"}, "a random one knows nothing"),
         ({"dropout": 0.1}, "dropout"),
+        ({"templates": ("a photo",)}, "has no {} where a class's name is written"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings, said):
@@ -278,6 +333,20 @@ def test_sets_that_do_not_fit_are_refused():
         tune_encoder(vit, sets.probe("image"), anchors=sets.unlabelled("text"))
     with pytest.raises(SettingError, match="3 weights for 4 anchors"):
         tune_encoder(vit, sets.probe("image"), anchors=sets.unlabelled("image"), anchor_weights=[1, 1, 1])
+
+
+def test_epochs_count_what_is_learnt_and_anchors_stand_beside_each_batch(monkeypatch):
+    packed, real = [], ItemRun.packed
+    monkeypatch.setattr(ItemRun, "packed", lambda run, numbers: packed.append(list(numbers)) or real(run, numbers))
+    held = EncoderTuningConfig(**SHORT, regularizers=({"kind": "l2sp"}, {"kind": "distillation"}))
+    tuned = tune_encoder(sets.vit(), sets.probe("image"), held, anchors=sets.unlabelled("image", 6))
+    assert tuned.notes["log"][-1]["step"] == 6  # twelve rows, batches of four, two epochs
+    trained = [numbers for numbers in packed if len(numbers) == 5 and min(numbers) < 12]
+    assert [sum(number < 12 for number in numbers) for numbers in trained] == [4] * 6
+    assert {max(numbers) for numbers in trained} == set(range(12, 18))  # six batches, six anchors, each in its turn
+    plain = EncoderTuningConfig(**SHORT, regularizers=({"kind": "l2sp"},))
+    beside = tune_encoder(sets.vit(), sets.probe("image"), plain, anchors=sets.unlabelled("image", 6))
+    assert equal(beside, tune_encoder(sets.vit(), sets.probe("image"), plain))
 
 
 # Going on, and caches -------------------------------------------------------------------------------------------

@@ -123,6 +123,18 @@ def test_a_task_that_joins_again_stays(groups):
     assert groups.tasks["returns"].instructions == tuple(sorted([*RETURNS[:2], *POEMS]))
 
 
+def test_another_task_of_the_same_name_is_judged_and_named_apart(groups):
+    groups.join("train", RETURNS[:2], "1" * 64)
+    assert groups.join("train", RETURNS[:2], "1" * 64).reason == "is in g1 already"
+    other = groups.join("train", INVOICES, "2" * 64)
+    assert (other.task, other.group, other.opened) == ("train-22222222", "g2", True)
+    assert other.reason.endswith("another task is called train")
+    assert groups.join("train", INVOICES, "2" * 64).reason == "is in g2 already"
+    groups = Groups.resumed(GroupsState.model_validate_json(groups.state().model_dump_json()))
+    assert groups.join("train", INVOICES, "2" * 64).task == "train-22222222"
+    assert groups.join("train", RETURNS[:1]).group == "g1"
+
+
 def test_a_merge_is_undone_by_parting(groups):
     groups.join("cause", ["Label the causal direction of the two events."])
     groups.join("inverse", ["Label the causal direction of the two events."])

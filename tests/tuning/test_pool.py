@@ -40,9 +40,9 @@ def pool(tmp_path, encoder):
     """A pool of two groups, each with one version."""
     pool = Pool.create(tmp_path / "pool", Groups(encoder), base="./base", base_parameters=10_000)
     pool.join("returns", RETURNS)
-    pool.put("g1", delta(1), note="first training")
+    pool.put("g1", delta(1), "returns", note="first training")
     pool.join("invoices", INVOICES)
-    pool.put("g2", delta(2))
+    pool.put("g2", delta(2), "invoices")
     return pool
 
 
@@ -86,7 +86,7 @@ def test_the_nearest_group_as_fallback(tmp_path, encoder):
     )
     assert pool.router().route("anything").group is None
     pool.join("returns", RETURNS)
-    pool.put("g1", delta(1))
+    pool.put("g1", delta(1), "returns")
     route = Pool.open(tmp_path / "p").router().route(POEMS[0])
     assert (route.group, route.fallback) == ("g1", True)
     assert "threshold 0.900" in route.reason
@@ -103,12 +103,12 @@ def test_groups_that_cannot_be_told_apart_are_named(encoder):
 
 def test_one_group_is_rolled_back_alone(pool):
     first, other = pool.current("g1"), pool.current("g2")
-    second = pool.put("g1", delta(3))
+    second = pool.put("g1", delta(3), "returns")
     assert pool.current("g1") == second
     assert pool.rollback("g1") == first
     assert pool.current("g2") == other
     assert torch.allclose(pool.delta("g1").changes[NAMES[0]].value(), delta(1).changes[NAMES[0]].value())
-    third = pool.put("g1", delta(4))
+    third = pool.put("g1", delta(4), "returns")
     assert third.parent == 0
     assert pool.rollback("g1") == first
     assert pool.rollback("g1") is None
@@ -122,18 +122,30 @@ def test_one_group_is_rolled_back_alone(pool):
     pool.verify()
 
 
+def test_after_a_rollback_a_new_version_does_not_claim_what_was_rolled_back(pool):
+    pool.join("again", RETURNS)
+    pool.put("g1", delta(3), "again")
+    pool.rollback("g1")
+    pool.join("third", RETURNS)
+    version = pool.put("g1", delta(4), "third")
+    assert version.tasks == ("returns", "third")
+    assert pool.put("g1", delta(5), "third").tasks == ("returns", "third")
+    with pytest.raises(UnknownNameError, match="invoices"):
+        pool.put("g1", delta(5), "invoices")
+
+
 def test_a_merge_that_harmed_is_undone(pool):
     earlier = pool.current("g1")
     joined = pool.join("inverse returns", RETURNS)
     assert joined.group == "g1"
-    pool.put("g1", delta(5))
+    pool.put("g1", delta(5), "inverse returns")
     verdict = check_merge([1.0, 1.1, 0.9, 1.0], [1.5, 1.7, 1.3, 1.6])
     assert not verdict.merged
     parted = pool.part("inverse returns")
     assert (parted.group, parted.nearest) == ("g3", "g1")
     assert pool.current("g1") == earlier
     assert "parted" in pool.log[-1]
-    pool.put("g3", delta(5))
+    pool.put("g3", delta(5), "inverse returns")
     assert pool.router().route(RETURNS[0]).group == "g1"
     assert "g3 just as alike" in pool.router().route(RETURNS[0]).reason
 
@@ -148,7 +160,7 @@ def test_parting_before_training_leaves_the_adapter(pool):
 def test_a_task_is_sent_only_to_a_version_that_was_trained_for_it(pool):
     pool.join("more", POEMS)
     assert pool.router().route(POEMS[0]).group is None
-    pool.put("g3", delta(6))
+    pool.put("g3", delta(6), "more")
     assert pool.router().route(POEMS[0]).group == "g3"
 
 
@@ -163,7 +175,7 @@ def test_a_pool_is_opened_as_it_was_left(pool):
 
 
 def test_growth_is_counted(pool):
-    pool.put("g1", delta(3, rank=1))
+    pool.put("g1", delta(3, rank=1), "returns")
     growth = pool.growth_report()
     assert growth.groups["g1"].parameters == 2 * 1 * (32 + 48)
     assert growth.parameters == 2 * (1 + 3) * (32 + 48)
@@ -175,13 +187,13 @@ def test_growth_is_counted(pool):
 
 
 def test_the_same_adapter_twice_is_kept_once(pool):
-    pool.put("g1", delta(1))
+    pool.put("g1", delta(1), "returns")
     assert len(list((pool.folder / "g1").iterdir())) == 1
     assert len(pool.versions("g1")) == 2
 
 
 def test_an_export_is_a_pool_of_one_folder_a_group(pool, tmp_path):
-    pool.put("g1", delta(3))
+    pool.put("g1", delta(3), "returns")
     pool.export(tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["g1", "g2", "router.json"]
     PeftModel.from_pretrained(models.llama(), tmp_path / "out" / "g1")
@@ -244,13 +256,13 @@ def test_a_write_that_fails_changes_nothing(pool, monkeypatch):
     before = (pool.folder / "router.json").read_bytes(), pool.current("g1")
     monkeypatch.setattr("perdure.tuning.pool.write_state", full)
     with pytest.raises(OSError, match="no space"):
-        pool.put("g1", delta(9))
+        pool.put("g1", delta(9), "returns")
     assert ((pool.folder / "router.json").read_bytes(), pool.current("g1")) == before
 
 
 def test_unknown_groups_are_named(pool):
     with pytest.raises(UnknownNameError, match="g1, g2"):
-        pool.put("g7", delta(1))
+        pool.put("g7", delta(1), "returns")
 
 
 def test_the_cap_holds_in_a_pool(tmp_path, encoder):

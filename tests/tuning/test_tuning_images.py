@@ -419,7 +419,7 @@ def test_a_pool_serves_adapters_of_such_a_model(teach, seeing, rows, tmp_path):
     delta = teach(epochs=1).delta
     pool = Pool.create(tmp_path / "pool", Groups(TfidfEncoder.fitted()), base="./base", base_parameters=10_000)
     pool.join("colours", ["Name the colour of the picture.", "Which colour has the picture?"])
-    pool.put("g1", delta)
+    pool.put("g1", delta, "colours")
     assert pool.router().route("Name the colour of the picture.\n\nthe left one").group == "g1"
     batch = collate(rows, range(len(rows)))
     plain = forward(model, batch).losses()

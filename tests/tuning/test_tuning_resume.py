@@ -23,6 +23,13 @@ FORMS = {
     "published": {"averaging": {"form": "published"}},
     "sound": {"averaging": {"form": "sound"}},
     "held": {"regularizers": (HEADS, {"kind": "feature_distance"}, {"kind": "distillation"}, {"kind": "l2sp"})},
+    "anchors": {"regularizers": ({"kind": "distillation"},), "anchors": 3},
+    "anchors, accumulated": {
+        "regularizers": ({"kind": "distillation"},),
+        "anchors": 3,
+        "batch_size": 1,
+        "accumulation": 3,
+    },
     "accumulated": {"batch_size": 1, "accumulation": 2, "save_every": 3},
 }
 
@@ -53,7 +60,7 @@ def equal(one, other):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_it_goes_on_to_the_same_weights(tokenizer, tmp_path, form):
-    """Eight steps; a checkpoint after three, an interruption in the fifth, in the middle of the second epoch."""
+    """Six or eight steps; a checkpoint after three, an interruption in the fifth, in the middle of the second epoch."""
     whole = teach(tokenizer, None, **FORMS[form])
     with pytest.raises(KeyboardInterrupt):
         teach(tokenizer, tmp_path, interrupted_at(5), **FORMS[form])
@@ -72,6 +79,15 @@ def test_a_training_that_ended_is_not_done_again(tokenizer, tmp_path):
     around = Surroundings(progress=lambda stage, done, _total: steps.append(done) if stage == "training" else None)
     assert equal(first, teach(tokenizer, tmp_path, around, save_every=4))
     assert steps == [8]
+
+
+@pytest.mark.parametrize("form", ["plain", "fixed"])
+def test_a_checkpoint_whose_state_was_cut_short_is_passed_over(tokenizer, tmp_path, form):
+    whole = teach(tokenizer, None, **FORMS[form])
+    with pytest.raises(KeyboardInterrupt):
+        teach(tokenizer, tmp_path, interrupted_at(7), **FORMS[form])
+    (tmp_path / "checkpoint-6" / "trainer_state.json").write_text('{"epoch": 1.5, "glob')
+    assert equal(whole, teach(tokenizer, tmp_path, **FORMS[form]))
 
 
 @pytest.mark.parametrize("form", ["plain", "fixed"])

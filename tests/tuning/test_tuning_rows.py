@@ -1,10 +1,13 @@
 """Examples as rows of tokens, and one forward pass over them."""
 
+import copy
+
 import pytest
 import torch
 from transformers import LlamaForCausalLM
 
 import tiny
+import tuning_tasks
 from perdure.errors import ModelError, RequestError
 from perdure.requests.tasks import Example, Message
 from perdure.tuning.encoding import IGNORED, Row, collate, row_of, rows_of
@@ -199,6 +202,14 @@ def test_the_first_token_is_never_learnt():
     assert collate([Row((5, 6, 7), (True, True, True), 0)], [0]).labels_BT.tolist() == [[IGNORED, 6, 7]]
     with pytest.raises(RequestError, match="answer is empty"):
         Row((5, 6), (True, False), 0)
+
+
+def test_an_empty_answer_is_named(tokenizer):
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.eos_token = None
+    empty = tuning_tasks.example("Say nothing:", "").model_copy(update={"source": "rows.jsonl:7"})
+    with pytest.raises(RequestError, match=r"rows\.jsonl:7: .*the answer is empty"):
+        rows_of(tokenizer, [tuning_tasks.UPPER.train[0], empty], 99)
 
 
 def test_reading_shows_every_row_once_in_batches_of_like_length(tokenizer, rows):

@@ -19,6 +19,7 @@ TESTS = Path(train_together.__file__).parent
 COMMON = {"batch_size": 4, "epochs": 2, "learning_rate": 1e-2, "rank": 2, "alpha": 4}
 HEADS = {"kind": "function_vector", "heads": [[0, 1], [1, 2]], "shots": 2, "prompts": 2}
 HELD = {"regularizers": [HEADS, {"kind": "feature_distance"}, {"kind": "distillation"}, {"kind": "l2sp"}]}
+ONE_ANCHOR = {"regularizers": [{"kind": "distillation", "on": "anchors"}], "anchors": 1}
 SOUND = {"averaging": {"form": "sound"}}
 
 
@@ -50,11 +51,18 @@ def close(first, second, tolerance):
     "settings",
     [
         SOUND,
+        ONE_ANCHOR,
         {"method": "full", "learning_rate": 1e-3, "patience": 2},
         {"sharding": "fsdp2", "accumulation": 2, "max_steps": 3},
         {"sharding": "fsdp2", **HELD, **SOUND},
     ],
-    ids=["data parallel", "data parallel, full, patience", "fsdp2, accumulated", "fsdp2, held and averaged"],
+    ids=[
+        "data parallel",
+        "data parallel, an anchor",
+        "data parallel, full, patience",
+        "fsdp2, accumulated",
+        "fsdp2, held and averaged",
+    ],
 )
 def test_two_processes_train_as_one(tmp_path, monkeypatch, settings):
     monkeypatch.setattr(models, "DEPTH", 2)
@@ -62,7 +70,7 @@ def test_two_processes_train_as_one(tmp_path, monkeypatch, settings):
     first, second = together(tmp_path / "two", settings)
     train_together.main(str(tmp_path / "one"), json.dumps(settings | {"sharding": "none"}))
     losses, weights = read(tmp_path / "one", 0)
-    held = "regularizers" in settings  # penalties are means over the rows of each process
+    held = "regularizers" in settings and "anchors" not in settings  # penalties are means over the rows of each process
     assert first[0] == second[0] == pytest.approx(losses, abs=1e-5 if not held else 5e-2)
     assert close(first[1], second[1], 0)
     assert close(first[1], weights, 1e-5 if not held else 5e-2)

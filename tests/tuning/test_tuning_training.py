@@ -1,5 +1,7 @@
 """From a task to a change: steps, accumulation, early stopping, and a model that comes back as it was."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -12,18 +14,14 @@ from perdure.tuning.config import TuningConfig
 from perdure.tuning.encoding import collate, rows_of
 from perdure.tuning.forward import forward
 from perdure.tuning.run import target_modules, tune
+from perdure.tuning.token_run import TokenRun
 from perdure.tuning.trained import lora_attached
+from perdure.tuning.trainer import AnchorsBeside
 
 SHORT = dict(batch_size=4, epochs=2, learning_rate=1e-2, rank=2, alpha=4)
 HEADS = {"kind": "function_vector", "heads": [[0, 1], [1, 2]], "shots": 2, "prompts": 2}
-EVERY = (
-    HEADS,
-    {"kind": "feature_distance"},
-    {"kind": "distillation"},
-    {"kind": "l2sp"},
-    {"kind": "ewc"},
-    {"kind": "kfac"},
-)
+ON_ANCHORS = {"kind": "distillation", "on": "anchors"}
+EVERY = (HEADS, *({"kind": kind} for kind in ("feature_distance", "distillation", "l2sp", "ewc", "kfac")))
 
 
 @pytest.fixture
@@ -166,9 +164,18 @@ def test_a_loss_that_is_no_number_stores_nothing(teach, small):
     assert unchanged(before, snapshot(small))
 
 
-def test_memory_that_runs_out_is_told_with_what_helps(teach, small, monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried 4 GB"),
+        MemoryError(),
+    ],
+    ids=["cuda", "cpu", "python"],
+)
+def test_memory_that_runs_out_is_told_with_what_helps(teach, small, monkeypatch, error):
     def full(*_args, **_kwargs):
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        raise error
 
     monkeypatch.setattr("perdure.tuning.trainer.TaskTrainer.compute_loss", full)
     before = snapshot(small)
@@ -185,6 +192,12 @@ def test_a_task_without_rows_is_refused(teach):
 def test_rows_that_are_too_long_are_named(teach):
     with pytest.raises(RequestError, match=r"longer than max_tokens=8: example 0: \d+ tokens"):
         teach(max_tokens=8)
+
+
+def test_rows_beyond_what_the_model_reads_are_named(teach):
+    long = Task("long", "", (tuning_tasks.example("a " * 600, "b"),), (), ())
+    with pytest.raises(RequestError, match=r"longer than the 512 tokens that the model can read: example 0: \d+"):
+        teach(long, model=tiny.gpt2(), max_tokens=1024)
 
 
 def test_a_model_with_an_adapter_is_refused(teach, small):
@@ -274,15 +287,67 @@ def test_only_targets_change(teach):
 
 
 def test_anchors_have_no_task_loss(teach):
-    """With a regularizer that weighs next to nothing, anchors change nothing but the order of the rows."""
+    """With a regularizer that weighs next to nothing, anchors change nothing."""
     settings = dict(batch_size=32, max_steps=1, learning_rate=1e-3)
-    held = ({"kind": "l2sp", "weight": 1e-30},)
+    held = ({"kind": "feature_distance", "weight": 1e-30},)
     assert same(teach(**settings), teach(anchors=3, regularizers=held, **settings), 2e-6)
 
 
-def test_a_batch_of_anchors_alone_trains(teach):
-    tuned = teach(anchors=6, batch_size=1, max_steps=12, regularizers=({"kind": "distillation"},))
-    assert len(losses(tuned)) >= 1
+@pytest.fixture
+def batches(monkeypatch):
+    """The numbers of the rows of each batch that the Trainer put together; held-out rows follow the anchors."""
+    found, real = [], TokenRun.packed
+    monkeypatch.setattr(TokenRun, "packed", lambda run, numbers: found.append(list(numbers)) or real(run, numbers))
+    return found
+
+
+@pytest.mark.parametrize(("count", "settings", "beside"), [
+    (8, {"batch_size": 4}, 1), (32, {"batch_size": 16}, 2), (8, {"batch_size": 1, "accumulation": 4}, 1),
+])  # fmt: skip
+def test_the_same_anchors_stand_beside_each_batch_whatever_there_is_to_learn(teach, batches, count, settings, beside):
+    """Epochs count the task's rows, and every anchor has its turn."""
+    task = Task("task", "", tuple(tuning_tasks.example(f"{n}:", str(n)) for n in range(count)), (), ())
+    teach(task, anchors=4, epochs=2, regularizers=(ON_ANCHORS,), **settings)
+    size = settings["batch_size"]
+    assert len(batches) == 2 * count // size
+    assert all(len(numbers) == size + beside for numbers in batches)
+    assert sorted(number for numbers in batches for number in numbers if number < count) == sorted(2 * [*range(count)])
+    shown = [number for numbers in batches for number in numbers if number >= count]
+    assert set(shown[:4]) == set(range(count, count + 4))
+
+
+def test_anchors_are_held_alike_in_one_batch_and_in_parts_of_it(teach):
+    """With one anchor the penalty of every part is that of the whole."""
+    settings = dict(anchors=1, regularizers=(ON_ANCHORS | {"weight": 10.0},), learning_rate=1e-3, epochs=4)
+    whole = teach(batch_size=4, accumulation=1, **settings)
+    parts = teach(batch_size=1, accumulation=4, **settings)
+    assert same(whole, parts, 2e-5)
+    held = [[entry["regularizer/distillation"] for entry in tuned.delta.notes["log"]] for tuned in (whole, parts)]
+    assert held[0][-1] > 0
+    assert held[1] == pytest.approx(held[0], rel=1e-2)
+
+
+def test_rows_that_watch_the_training_have_no_anchors_beside_them(teach, batches):
+    held = len(tuning_tasks.UPPER.validation)
+    teach(anchors=2, patience=2, regularizers=(ON_ANCHORS,))
+    watching = [numbers for numbers in batches if max(numbers) >= len(tuning_tasks.UPPER.train) + 2]
+    assert len(watching) == 2
+    assert all(len(numbers) == held for numbers in watching)
+
+
+def test_the_turn_of_anchors_is_seeded_and_shared_by_processes(monkeypatch):
+    run = SimpleNamespace(anchors=[False] * 4 + [True] * 3, packed=lambda numbers: numbers[4:])
+
+    def turn(seed, processes=1, rank=0):
+        monkeypatch.setenv("WORLD_SIZE", str(processes))
+        monkeypatch.setenv("RANK", str(rank))
+        beside = AnchorsBeside(run, 1, seed)
+        return [beside(range(4))[0] for _ in range(6 // processes)]
+
+    alone = turn(0)
+    assert set(alone[:3]) == set(alone[3:]) == {4, 5, 6}
+    assert [turn(0, 2, 0), turn(0, 2, 1)] == [alone[::2], alone[1::2]]
+    assert len({tuple(turn(seed)) for seed in range(9)}) > 1
 
 
 def test_anchors_without_a_regularizer_are_refused(teach):

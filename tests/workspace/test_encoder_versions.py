@@ -11,13 +11,18 @@ import tiny_encoders as encoders
 from perdure import Workspace
 from perdure.cli.app import app
 from perdure.errors import RefusedError, RequestError, SettingError
+from perdure.measuring.discovery import DiscoverySettings, find_concepts
+from perdure.measuring.watched import Marks
 from perdure.measuring.watched_files import FOLDER, save_found, write_marks
 from perdure.requests.concepts import read_probe, read_unlabelled
 from perdure.requests.tasks import Task
+from perdure.tuning.encoders import run
 from perdure.tuning.encoders.heads import load_head
+from perdure.workspace import encoder_tuning
 from perdure.workspace.heads import head_name, heads_of
-from perdure.workspace.probe_sets import add_set, drop_set, entry_of, probe_sets
+from perdure.workspace.probe_sets import add_set, drop_set, entry_of, named_apart, probe_sets
 from perdure.workspace.runs import Settings
+from perdure.workspace.watched import data_of, encoder_of
 
 FAST = {"epochs": 2, "batch_size": 8, "learning_rate": 1e-3}
 
@@ -105,32 +110,79 @@ def test_a_set_that_changed_or_is_gone_is_not_probed_in_silence(shop, tmp_path):
     assert any("perdure concepts add" in verdict.reason for verdict in report.verdicts)
 
 
-def test_data_of_protected_concepts_is_held_with_its_weights(shop, tmp_path, monkeypatch):
-    from perdure.measuring.discovery import DiscoverySettings, find_concepts
-    from perdure.measuring.watched import Marks
-    from perdure.tuning.encoders import run
-    from perdure.workspace.watched import encoder_of
+def test_a_set_of_what_the_model_does_not_read_is_refused(shop, tmp_path):
+    (tmp_path / "faq.csv").write_text("text,label\n" + "".join(f"{n},{n % 2}\n" for n in range(12)))
+    with pytest.raises(RequestError, match="'faq' holds texts; this workspace's model reads images"):
+        add_set(shop, entry_of(read_probe(tmp_path / "faq.csv"), tmp_path / "faq.csv"), actor="sato")
+    assert probe_sets(shop) == ()
 
+
+def test_the_recipe_tells_the_learning_rate_that_was_taken(shop, tmp_path):
+    plan = encoder_tuning.plan_learning(shop, read_probe(labelled(tmp_path / "a.npz", 0)), {})
+    assert plan.recipe()["config"]["learning_rate"] == 3e-5
+
+
+def test_a_name_that_is_taken_is_not_given_to_another_set(shop, tmp_path):
+    guard, harmless = (tmp_path / name / "train.npz" for name in ("guard", "harmless"))
+    for seed, path in enumerate((guard, harmless)):
+        path.parent.mkdir()
+        labelled(path, seed)
+    entry = entry_of(read_probe(guard), guard)
+    add_set(shop, entry, actor="sato")
+    other = read_probe(harmless)
+    with pytest.raises(RequestError, match=r"called 'train'.*--name.*perdure concepts drop train"):
+        add_set(shop, entry_of(other, harmless), actor="sato")
+    assert probe_sets(shop) == (entry,)
+    both = named_apart(shop, [read_probe(guard), other], [str(guard), str(harmless)])
+    assert [probe.name for probe in both] == ["train", "harmless/train"]
+    moved = guard.rename(tmp_path / "moved.npz")
+    assert add_set(shop, entry_of(read_probe(moved), moved), actor="sato")
+    assert [each.name for each in probe_sets(shop)] == ["moved"]
+
+
+@pytest.fixture
+def watched(shop, tmp_path):
+    """Concepts found in 90 images, one of them protected."""
     np.savez(tmp_path / "seen.npz", x=np.load(labelled(tmp_path / "x.npz", 5, train=90))["x_train"])
     data = read_unlabelled(tmp_path / "seen.npz")
     encoder = encoder_of(shop, shop.version("v0"))
     origin = (str(tmp_path / "seen.npz"), "")
     found = find_concepts(encoder, data, DiscoverySettings(counts=(2, 3), least=10), origin=origin)
     save_found(found, shop.folder / FOLDER)
-    concept = found.card.concepts[0].id
-    write_marks(shop.folder / FOLDER, Marks(key=found.card.key, weights={concept: 4.0}))
-    given = {}
-    real = run.item_run
+    write_marks(shop.folder / FOLDER, Marks(key=found.card.key, weights={found.card.concepts[0].id: 4.0}))
+    return found
+
+
+HELD = {**FAST, "regularizers": [{"kind": "feature_distance"}]}
+
+
+def test_items_of_protected_concepts_alone_are_held_beside_each_batch(shop, watched, tmp_path, monkeypatch):
+    given, real = {}, run.item_run
 
     def noted(*args, **more):
         given.update(more)
         return real(*args, **more)
 
     monkeypatch.setattr(run, "item_run", noted)
-    held = {**FAST, "regularizers": [{"kind": "feature_distance"}]}
-    list(shop.learn_each([read_probe(labelled(tmp_path / "a.npz", 0))], held, actor="sato"))
-    assert len(given["anchors"]) == len(data) and set(given["anchor_weights"]) <= {1.0, 4.0}
-    assert 4.0 in given["anchor_weights"]
+    monkeypatch.setattr(encoder_tuning, "ANCHORS", 20)
+    probe = read_probe(labelled(tmp_path / "a.npz", 0))
+    (made,) = shop.learn_each([probe], HELD, actor="sato")
+    assert len(given["anchors"]) == 20 and set(given["anchor_weights"]) == {4.0}
+    places = [data_of(watched).items.digests.index(digest) for digest in given["anchors"].items.digests]
+    assert set(watched.assigned_N[places]) == {0}
+    assert shop.archive.solved(made).notes["training"]["log"][-1]["step"] == 6  # 24 rows, batches of 8, two epochs
+
+
+def test_what_is_protected_is_part_of_the_plan(shop, watched, tmp_path):
+    probe = read_probe(labelled(tmp_path / "a.npz", 0))
+    plan = encoder_tuning.plan_learning(shop, probe, HELD)
+    rows = int((watched.assigned_N == 0).sum())
+    assert plan.recipe()["anchors"] == {"key": watched.card.key, "weights": {"c1": 4.0}, "rows": rows}
+    write_marks(shop.folder / FOLDER, Marks(key=watched.card.key, weights={"c1": 5.0}))
+    assert encoder_tuning.plan_learning(shop, probe, HELD).digest != plan.digest
+    for regularizers in ([], [{"kind": "l2sp"}, {"kind": "ewc"}, {"kind": "distillation", "on": "task"}]):
+        unheld = encoder_tuning.plan_learning(shop, probe, {**FAST, "regularizers": regularizers})
+        assert unheld.held is None and "anchors" not in unheld.recipe()
 
 
 def test_what_takes_a_model_that_writes_is_refused(shop):
@@ -149,23 +201,26 @@ def test_settings_of_another_kind_of_model_are_refused(shop, tmp_path):
 
 
 def test_the_terminal_tunes_and_probes(tmp_path, base, monkeypatch):
-    run = CliRunner().invoke
-    assert run(app, ["init", str(tmp_path / "shop"), "--model", str(base)]).exit_code == 0
+    invoke = CliRunner().invoke
+    assert invoke(app, ["init", str(tmp_path / "shop"), "--model", str(base)]).exit_code == 0
     monkeypatch.chdir(tmp_path / "shop")
     learnt, other = (labelled(tmp_path / f"{name}.npz", seed) for seed, name in enumerate(("learnt", "other")))
-    added = run(app, ["concepts", "add", str(other), "--json"])
+    added = invoke(app, ["concepts", "add", str(other), "--json"])
     assert added.exit_code == 0 and '"added": true' in added.output
-    assert "other" in run(app, ["concepts", "sets"]).output
+    assert "other" in invoke(app, ["concepts", "sets"]).output
     options = ["-s", "epochs=1", "-s", "batch_size=8"]
-    planned = run(app, ["tune", str(learnt), *options, "--dry-run"])
+    planned = invoke(app, ["tune", str(learnt), *options, "--dry-run"])
     assert planned.exit_code == 0 and "nothing was computed" in planned.output
-    refused = run(app, ["tune", str(learnt), "--pool"])
+    refused = invoke(app, ["tune", str(learnt), "--pool"])
     assert isinstance(refused.exception, SettingError) and "--pool" in str(refused.exception)
-    tuned = run(app, ["tune", str(learnt), *options, "--json"])
+    refused = invoke(app, ["tune", str(learnt), "-s", "many=3"])
+    assert isinstance(refused.exception, SettingError)
+    assert "learnt" not in invoke(app, ["concepts", "sets"]).output
+    tuned = invoke(app, ["tune", str(learnt), *options, "--json"])
     assert tuned.exit_code == 0, tuned.output
     (made,) = json.loads(tuned.stdout)
     names = {each["name"]: each["tuned"] for each in made["report"]["concepts"]["sets"]}
     assert names == {"learnt": True, "other": False}
-    assert run(app, ["report", "v1", "-o", str(tmp_path / "v1.html")]).exit_code == 0
+    assert invoke(app, ["report", "v1", "-o", str(tmp_path / "v1.html")]).exit_code == 0
     assert "What it recognises" in (tmp_path / "v1.html").read_text()
-    assert run(app, ["concepts", "drop", "other"]).exit_code == 0
+    assert invoke(app, ["concepts", "drop", "other"]).exit_code == 0

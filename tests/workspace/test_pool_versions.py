@@ -12,8 +12,9 @@ from perdure.errors import RefusedError, SettingError, UnknownNameError, UnsafeF
 from perdure.tuning.merging import Merge
 from perdure.workspace import Workspace, pool_measures, pooling
 from perdure.workspace.manifest import check_file_names
-from perdure.workspace.pool_changes import part_task, rollback_group
+from perdure.workspace.pool_changes import commit_pool, part_task, rollback_group
 from perdure.workspace.pools import asked_through, opened_pool
+from perdure.workspace.tuning import kept_states
 from pool_tasks import AGAIN, CAPITALS, FIRST, HAIKU, POEM, QUICK, SECOND, task
 
 REQUEST = f"{CAPITALS}\n\nriver:"
@@ -60,6 +61,18 @@ def test_each_change_is_a_version_of_the_same_weights(shop):
         (name, stored) for name, stored in made[0].manifest.files.items() if ".g1." in name
     }
     assert shop.archive.verify().ok
+
+
+def test_verification_compares_every_adapter_with_what_its_router_names(shop):
+    found = shop.archive.verify()
+    assert (found.ok, found.pools) == (True, 3)
+    assert shop.archive.verify(deep=False).pools == 0
+    with opened_pool(shop, shop.version("v3")) as pool:
+        router = pool.folder / "router.json"
+        router.write_text(router.read_text().replace(pool.current("g2").digest, "0" * 64))
+        commit_pool(shop, shop.version("v3"), pool, {"kind": "pool"}, {"facts": []}, actor="kato")
+    [problem] = shop.archive.verify().problems
+    assert problem.startswith("v4, its pool: the adapter in ")
 
 
 def test_a_task_starts_from_its_group_or_the_nearest(shop):
@@ -137,6 +150,33 @@ def test_one_group_is_rolled_back_as_a_version(shop):
         rollback_group(shop, "g1", on="v0", actor="mori")
 
 
+def test_another_task_of_the_same_file_name_is_checked_against_the_first(shop):
+    other = task("capitals", f"{CAPITALS} Now.", str.swapcase)
+    [plan] = pooling.plan_in_pool(shop, [other], QUICK)
+    name = f"capitals-{other.digest[:8]}"
+    assert (plan.joined.task, plan.joined.group) == (name, "g1")
+    made = pooling.carry_out_in_pool(shop, plan, actor="mori")
+    assert made.manifest.recipe["task"] == {"name": name, "digest": other.digest, "rows": len(other.train)}
+    assert notes(shop, made)["merge"]["n"] == len(FIRST.test) + len(SECOND.test)
+    with opened_pool(shop, made) as pool:
+        assert name in pool.groups.tasks
+    [again] = pooling.plan_in_pool(shop, [FIRST], QUICK)
+    assert (again.joined.task, again.joined.similarity) == ("capitals", 1.0)
+
+
+def test_after_a_rollback_tuning_goes_on_from_what_is_served(tmp_path):
+    shop = Workspace.init(tmp_path / "shop", tiny.llama(), tokenizer=tiny.tokenizer(), actor="kato")
+    settings = {**QUICK, "replay": {"share": 0.3}, "regularizers": [{"kind": "ewc"}]}
+    list(shop.tune_in_pool([FIRST, SECOND], settings))
+    rollback_group(shop, "g1", actor="mori")
+    [made] = shop.tune_in_pool([task("third", f"{CAPITALS} Now.")], settings)
+    with opened_pool(shop, made) as pool:
+        assert pool.current("g1").tasks == ("capitals", "third")
+    memory = shop.archive.solved(made).notes["memory"]
+    assert memory["seen"] == 2 * len(FIRST.train)
+    assert not any(kept["instruction"] == AGAIN for kept in memory["rows"])
+
+
 def test_a_merge_is_undone_as_a_version(shop):
     made = part_task(shop, "again", actor="mori")
     found = in_use(shop, made)
@@ -164,6 +204,23 @@ def test_a_merge_that_harms_opens_a_group_instead(shop, monkeypatch):
     assert {"g1": in_use(shop, "v3")["g1"], "g2": in_use(shop, "v3")["g2"]}.items() < in_use(shop, made).items()
     said = notes(shop, made)
     assert (said["joined"]["group"], said["averaged"], said["merge"]["low"]) == ("g1", False, 0.5)
+
+
+def test_a_parted_group_starts_with_what_its_own_task_left(tmp_path, monkeypatch):
+    """Of a task whose group did not bear it, as of one that opened a group at once: Fisher information of its own."""
+    harm = Merge(False, 1.0, 0.5, 1.5, 9, "refused")
+    monkeypatch.setattr(pooling, "check_merge", lambda *_, **__: harm)
+    shop = Workspace.init(tmp_path / "shop", tiny.llama(), tokenizer=tiny.tokenizer(), actor="kato")
+    held = {"regularizers": [{"kind": "ewc", "rows": 4, "weight": 1e-9}]}
+    settings = {**QUICK, **held, "averaging": {"form": "sound", "metric": "fisher"}}
+    [first] = shop.tune_in_pool([FIRST], settings)
+    old = {name: torch.full_like(value, 1e6) for name, value in kept_states(shop, first)["ewc"].items()}
+    monkeypatch.setattr(pooling, "kept_states", lambda *_: {"ewc": old, "averaging": old})
+    [second] = shop.tune_in_pool([SECOND], settings)
+    assert second.manifest.recipe["group"] == "g2"
+    own = kept_states(shop, second)
+    assert set(own) == {"ewc", "averaging"}
+    assert all(0 < float(value.max()) < 1e5 for state in own.values() for value in state.values())
 
 
 def test_measuring_goes_through_the_router(shop, quick_suite, monkeypatch):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -75,6 +76,7 @@ def find(
     from perdure.measuring.watched_files import FOLDER, read_marks, write_marks
     from perdure.requests.concepts import read_unlabelled
     from perdure.settings import checked
+    from perdure.workspace.probe_sets import place_of
 
     folder = workspace / FOLDER
     before = read_marks(folder)
@@ -82,7 +84,7 @@ def find(
     read = read_unlabelled(data, skip_bad=True)
     asked = None if traffic is None else read_unlabelled(traffic, skip_bad=True)
     with _reading(encoder, version, workspace, device, quiet=json) as (model, shop, advance):
-        found = _found(model, (read, asked), chosen, _lines(words), folder, advance, (str(data.absolute()), encoder))
+        found = _found(model, (read, asked), chosen, _lines(words), folder, advance, (place_of(data), encoder))
         marks = Marks(key=found.card.key, weights=before.weights if before and before.key == found.card.key else {})
         _check_replaced(before, marks, replace=replace)
         _note(shop, before, marks, actor)
@@ -186,7 +188,7 @@ def _found(
     advance: Any,
     origin: tuple[str, str],
 ) -> "Discovered":
-    """The concepts: those in the folder, if the same were looked for before."""
+    """The concepts: those in the folder, if the same were looked for before, with where the data lies now."""
     from perdure.measuring.discovery import find_concepts, key_of
     from perdure.measuring.watched_files import is_kept, load_found, save_found
     from perdure.workspace.watched import features_folder
@@ -194,7 +196,12 @@ def _found(
     read, traffic = data
     key = key_of(model, read, settings, words, traffic)
     if is_kept(folder, key):
-        return load_found(folder, key)
+        kept = load_found(folder, key)
+        card = kept.card.model_copy(update={"source": read.name, "path": origin[0], "model": origin[1]})
+        if card != kept.card:
+            kept = replace(kept, card=card)
+            save_found(kept, folder)
+        return kept
     found = find_concepts(
         model, read, settings, origin=origin, words=words, traffic=traffic,
         folder=features_folder(folder.parent), progress=advance,

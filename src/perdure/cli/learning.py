@@ -36,13 +36,18 @@ def learn(
     json: bool,
 ) -> None:
     """Teach an encoder labelled sets, one after another, and say what became of the others."""
-    probes = read_sets(paths, test=test, skip_bad=skip_bad, progress=shop.progress)
+    from perdure.workspace.encoder_tuning import plan_learning
+    from perdure.workspace.probe_sets import named_apart
+
+    probes = named_apart(shop, read_sets(paths, test=test, skip_bad=skip_bad, progress=shop.progress), paths)
     for probe in () if json else probes:
         for text in probe.notes:
             note(f"{probe.name}: {text}", style="dim")
     if dry_run:
         _tell_plan(shop, probes, settings, on, json=json)
         return
+    for probe in probes:
+        plan_learning(shop, probe, settings, on=on)  # refuses before anything is kept
     _keep(shop, probes, paths, test, actor)
     made = []
     for version, probe in zip(shop.learn_each(probes, settings, on=on, actor=actor), probes, strict=True):

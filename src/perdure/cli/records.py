@@ -63,7 +63,9 @@ def verify(
     workspace: Folder = Path(),
     json: AsJson = False,
 ) -> None:
-    """Check everything: the ledger's chain, every object's hash, every version rebuilt. Exit code 7 on damage.
+    """Check everything: the ledger's chain, every object's hash, every version rebuilt, every pool's adapters.
+
+    Exit code 7 on damage.
 
     With --evidence, check a pack that perdure export --evidence wrote: hashes, signature, chain, approvals; and that
     it is about the workspace, where there is one.

@@ -57,7 +57,9 @@ def tune(
     pool: Annotated[
         bool, typer.Option("--pool", help="Leave the weights; teach an adapter that tasks of like instructions share.")
     ] = False,
-    full: Annotated[bool, typer.Option("--full", help="Train all weights of the blocks, not adapters.")] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="Train all projection matrices of the blocks, not adapters.")
+    ] = False,
     settings: Settings = None,
     on: Annotated[str, typer.Option("--on", help="The version to tune.", show_default="the newest not rejected")] = "",
     validation: Annotated[float, typer.Option(help="Share held out where a task brings no validation part.")] = 0.1,

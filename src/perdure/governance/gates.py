@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from perdure.governance.budget import budget_verdicts
 from perdure.governance.policy import Policy
 from perdure.governance.skill_limits import skill_verdicts
-from perdure.measuring.concepts import ConceptClass, ConceptSet
+from perdure.measuring.concepts import ConceptClass, ConceptMean, ConceptSet
 from perdure.measuring.continual import TaskMeasure
 from perdure.measuring.report import Comparison, Difference, Report, Share, Verdict
 
@@ -101,11 +101,13 @@ def _concept_verdicts(report: Report, policy: Policy) -> Iterator[Verdict]:
             reason = "no labelled set was probed that it was not tuned on; add one: perdure concepts add SET"
             yield Verdict(gate="concepts kept", verdict=INCONCLUSIVE, reason=reason)
         return
-    yield _loses_at_most("concepts kept", found.linear.difference, limits.mean_lost)
-    if found.linear.against_base is not None:
-        yield _loses_at_most("concepts kept (against the base)", found.linear.against_base, limits.mean_lost)
+    yield from _both("concepts kept", found.linear, limits.mean_lost)
+    if found.zero_shot is not None:
+        yield from _both("concepts kept by name", found.zero_shot, limits.mean_lost)
     for each in found.others:
         yield from _both(f"concepts kept: {each.name}", each.linear, limits.set_lost)
+        if each.zero_shot is not None:
+            yield from _both(f"concepts kept by name: {each.name}", each.zero_shot, limits.set_lost)
     if limits.class_lost is not None:
         yield _class_verdict(found.classes, limits.class_lost)
 
@@ -153,7 +155,7 @@ def _retention_verdicts(report: Report, policy: Policy) -> Iterator[Verdict]:
         yield Verdict(gate=f"kept: {name}", verdict=INCONCLUSIVE, reason="the policy limits it, and it was not asked")
 
 
-def _both(gate: str, comparison: Comparison, limit: float) -> Iterator[Verdict]:
+def _both(gate: str, comparison: Comparison | ConceptMean, limit: float) -> Iterator[Verdict]:
     """Against the parent, and against the base where that is another version: slow drift passes the first."""
     yield _loses_at_most(gate, comparison.difference, limit)
     if comparison.against_base is not None:

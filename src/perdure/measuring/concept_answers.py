@@ -16,12 +16,10 @@ from perdure.measuring.concept_features import BATCH, Half, Reading
 from perdure.measuring.concept_measures import build_concepts
 from perdure.measuring.concept_probes import STRENGTHS, Labels, knn, linear_probe, split_off, zero_shot
 from perdure.measuring.concepts import ConceptAnswers, ConceptMeasures, SetAnswers
-from perdure.models.encoders import Encoder
+from perdure.models.encoders import TEMPLATES, Encoder, Template
 from perdure.progress import Progress, silent
 from perdure.requests.concepts import Labelled, Probe
 from perdure.tuning.encoders.heads import Head
-
-PROMPTS = ("a photo of a {}.",)
 
 
 class ConceptSettings(BaseModel):
@@ -34,7 +32,9 @@ class ConceptSettings(BaseModel):
     )
     validation: float = Field(0.2, gt=0, lt=1, description="Share of the train items on which C is chosen")
     neighbours: int = Field(20, ge=1, description="Nearest train items that vote")
-    prompts: tuple[str, ...] = Field(PROMPTS, min_length=1, description="Texts around a class's name, for zero-shot")
+    prompts: tuple[Template, ...] = Field(
+        TEMPLATES, min_length=1, description="Texts around a class's name, for zero-shot"
+    )
     train_items: int = Field(10_000, ge=2, description="Train items of a set at most, the classes in proportion")
     test_items: int = Field(5_000, ge=1, description="Test items of a set at most, the classes in proportion")
     drift_items: int = Field(128, ge=0, description="Test items on which the drift of each stage is measured")

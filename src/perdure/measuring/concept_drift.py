@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 
 from perdure.errors import ModelError
@@ -10,7 +11,8 @@ from perdure.measuring.concepts import StageDrift
 from perdure.measuring.statistics import mean_of
 from perdure.tuning.regularizers.feature_distance import standardisation, unit
 
-_UNRELATED = 4.0  # the largest squared distance of two unit vectors
+MOST = 4.0
+"""The largest squared distance of two unit vectors."""
 
 
 def drift_of_stages(reference: Mapping[str, Half], now: Mapping[str, Half]) -> tuple[StageDrift, ...]:
@@ -24,12 +26,18 @@ def drift_of_stages(reference: Mapping[str, Half], now: Mapping[str, Half]) -> t
     """
     if {name: kept.shape for name, kept in reference.items()} != {name: kept.shape for name, kept in now.items()}:
         raise ModelError("features of encoders with other stages or sizes do not compare")
-    return tuple(StageDrift(stage=name, distance=mean_of(_by_item(reference[name], now[name]), most=_UNRELATED))
+    return tuple(StageDrift(stage=name, distance=mean_of(by_item(reference[name], now[name]), most=MOST))
                  for name in reference)  # fmt: skip
 
 
-def _by_item(reference_MKD: Half, now_MKD: Half) -> list[float]:
-    old, new = (torch.from_numpy(side.copy()).float() for side in (reference_MKD, now_MKD))
+def by_item(reference_MKD: Half, now_MKD: Half) -> list[float]:
+    """How far the features of each item moved, in the mean over its places: 0 for equal, 2 for unrelated ones.
+
+    Args:
+        reference_MKD: Features as they were; single massive dimensions are standardised by them.
+        now_MKD: Features of the same items and places.
+    """
+    old, new = (torch.from_numpy(np.array(side, np.float32)) for side in (reference_MKD, now_MKD))
     shift_1D, factor_1D = standardisation(old.reshape(-1, 1, old.shape[-1]))
     pair = [unit((side - shift_1D) * factor_1D) for side in (new, old)]
     return [float(value) for value in (pair[0] - pair[1]).square().sum(-1).mean(1)]

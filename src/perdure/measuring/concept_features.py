@@ -8,7 +8,6 @@ drawn of them, D feature size.
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -23,6 +22,7 @@ from perdure.content import atomic_path, digest_json
 from perdure.errors import ModelError
 from perdure.models.encoders import Encoder, SeenEncoder, Side
 from perdure.progress import Progress, counting, silent
+from perdure.tuning.reading import evaluating
 
 Half = NDArray[np.float16]
 BATCH = 32
@@ -96,7 +96,7 @@ class Reading:
         path = self._path("classes", list(classes), list(prompts))
         if path is not None and path.is_file():
             return np.asarray(_opened(path), np.float32)
-        with at_rest(self.encoder):
+        with evaluating(self.encoder.model):
             made: NDArray[np.float32] = self.encoder.class_weights(classes, prompts).float().cpu().numpy()
         if path is not None:
             with atomic_path(path) as scratch, scratch.open("wb") as stream:
@@ -128,7 +128,7 @@ class Reading:
             return self.encoder.prepared(side, [items[number] for number in numbers])
 
         threads = 1 if side == "text" else THREADS
-        with ThreadPoolExecutor(threads) as ahead, at_rest(self.encoder):
+        with ThreadPoolExecutor(threads) as ahead, evaluating(self.encoder.model):
             waiting = deque(ahead.submit(prepare, numbers) for numbers in batches[: threads + 1])
             for place, numbers in enumerate(batches):
                 inputs = waiting.popleft().result()
@@ -146,18 +146,6 @@ class Reading:
     def _read_by(self) -> tuple[str, str]:
         """Hashing all weights takes a while: once."""
         return self.encoder.digest, str(self.encoder.model.dtype)
-
-
-@contextmanager
-def at_rest(encoder: Encoder) -> Iterator[None]:
-    """The encoder in evaluation mode (no dropout, kept batch statistics), each module as it was afterwards."""
-    modes = [(module, module.training) for module in encoder.model.modules()]
-    encoder.model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def spaced(names: Sequence[str], count: int = STAGES) -> list[str]:

@@ -36,12 +36,11 @@ from perdure.measuring.concept_pictures import TEXT_LIMIT as _EXAMPLE_LIMIT
 from perdure.measuring.concept_pictures import thumbnail
 from perdure.measuring.concept_probes import unit_rows
 from perdure.measuring.watched import Discovery, FoundConcept, Marks, TriedCount
-from perdure.models.encoders import Encoder
+from perdure.models.encoders import TEMPLATES, Encoder
 from perdure.progress import Progress, counting, silent
 from perdure.requests.concepts import Unlabelled
 
 COUNTS = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
-PROMPTS = ("a photo of a {}.",)
 _NAME_LIMIT = 60
 _PICTURES = 3
 _WORDS = 3
@@ -89,9 +88,19 @@ class Discovered:
 
         What `perdure.tuning.encoders.tune_encoder` takes as the weights of anchors.
         """
+        return row_weights(self.assigned_N, self._marked(marks))
+
+    def protected(self, marks: Marks | None) -> Labels:
+        """The places of the items that count more than nothing by their concept's own weight."""
+        return np.flatnonzero(
+            np.isin(self.assigned_N, [place for place, weight in self._marked(marks).items() if weight])
+        )
+
+    def _marked(self, marks: Marks | None) -> dict[int, float]:
+        """From the place of a marked concept to its weight."""
         given = marks.weights if marks is not None and marks.key == self.card.key else {}
         places = {each.id: place for place, each in enumerate(self.card.concepts)}
-        return row_weights(self.assigned_N, {places[name]: weight for name, weight in given.items() if name in places})
+        return {places[name]: weight for name, weight in given.items() if name in places}
 
 
 def find_concepts(
@@ -181,7 +190,7 @@ class _Vocabulary:
             return self.reading.pooled("text", list(words), digest_json(list(words)))
         if set(encoder.sides) != {"image", "text"} or "text" not in encoder.reading:
             return None
-        return self.reading.class_weights(words, PROMPTS)
+        return self.reading.class_weights(words, TEMPLATES)
 
 
 def _check(encoder: Encoder, data: Unlabelled | None, side: str) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from perdure.tuning.config import TuningConfig
+from perdure.tuning.config import TuningConfig, anchors_beside
 from perdure.tuning.regularizer import RegularizerConfig
 
 _FLOAT = 4  # bytes of a trained number, its gradient, and each of Adam's two moments
@@ -68,7 +68,7 @@ class Work:
     """What is read.
 
     Attributes:
-        rows: Rows of a pass.
+        rows: All rows.
         tokens: Their tokens.
         learnt: Those of them on which the loss is.
         padded: Tokens of a pass with the padding of its batches.
@@ -77,7 +77,7 @@ class Work:
         batch_tokens: Padded tokens of the largest batch.
         batch_learnt: Tokens learnt in it.
         earlier: Tasks that were learnt before.
-        anchors: Rows of general text among all these.
+        anchors: Rows of general text among all these; some stand beside each batch.
     """
 
     rows: int
@@ -101,24 +101,23 @@ def work_of(lengths: Sequence[int], learnt: Sequence[int], config: TuningConfig,
         config: The settings.
         earlier: Tasks that were learnt before.
     """
-    lengths = [*lengths, *[_ANCHOR] * config.anchors]
-    learnt = [*learnt, *[_ANCHOR - 1] * config.anchors]
     order = random.Random(f"batches {config.seed}").sample(range(len(lengths)), len(lengths))
     starts = range(0, len(order), config.batch_size)
-    parts = [[lengths[row] for row in order[start : start + config.batch_size]] for start in starts]
+    beside = [_ANCHOR] * anchors_beside(config.batch_size, config.anchors)
+    parts = [[*(lengths[row] for row in order[start : start + config.batch_size]), *beside] for start in starts]
     steps = max(1, round(config.epochs * len(parts)))
     if config.max_steps is not None:
         steps = min(steps, config.max_steps * config.accumulation)
     size = min(config.batch_size, len(lengths))
     return Work(
-        rows=len(lengths),
-        tokens=sum(lengths),
-        learnt=sum(learnt),
+        rows=len(lengths) + config.anchors,
+        tokens=sum(lengths) + _ANCHOR * config.anchors,
+        learnt=sum(learnt) + (_ANCHOR - 1) * config.anchors,
         padded=sum(max(part) * len(part) for part in parts),
         batches=len(parts),
         steps=steps,
-        batch_tokens=max(lengths) * size,
-        batch_learnt=sum(sorted(learnt)[-size:]),
+        batch_tokens=max(*lengths, *beside, 0) * (size + len(beside)),
+        batch_learnt=sum(sorted(learnt)[-size:]) + (_ANCHOR - 1) * len(beside),
         earlier=earlier,
         anchors=config.anchors,
     )

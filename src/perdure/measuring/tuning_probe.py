@@ -14,9 +14,9 @@ from perdure.models.layout import tensors_of
 from perdure.progress import Progress, silent
 from perdure.requests.tasks import Task
 from perdure.tuning.anchors import anchor_rows
-from perdure.tuning.config import TuningConfig
+from perdure.tuning.config import TuningConfig, anchors_beside
 from perdure.tuning.encoding import Row
-from perdure.tuning.preparing import prepared_terms
+from perdure.tuning.preparing import is_out_of_memory, prepared_terms
 from perdure.tuning.regularizer import Surroundings
 from perdure.tuning.run import attached, pairs_of, target_modules
 from perdure.tuning.token_run import TokenRun
@@ -72,14 +72,16 @@ def probe_tuning(
     """
     most = _CPU_TOKENS if bare(model).device.type == "cpu" else None
     chosen = typical_batch(rows, config.batch_size, most)
-    general = anchor_rows(model, tokenizer, min(1, config.anchors), "passages")  # as long as what a model would write
-    chosen = [*(chosen[1:] if general and len(chosen) > 1 else chosen), *general]
+    beside = anchors_beside(len(chosen), config.anchors)
+    chosen += anchor_rows(model, tokenizer, beside, "passages")  # as long as what a model would write
     around = replace(around, cache=None)  # targets of so few rows are of no use later
     try:
         with torch.random.fork_rng(devices=[]), attached(model, config) as (network, trained):
             run = TokenRun(network, tokenizer, chosen, pairs_of(task.train), trained, around)
             return _timed(run, prepared_terms(config, run), config, progress)
-    except torch.OutOfMemoryError:
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
         return None
 
 

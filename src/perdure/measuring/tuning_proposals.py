@@ -22,6 +22,7 @@ from perdure.measuring.tuning_costs import (
 from perdure.measuring.tuning_probe import Probed
 from perdure.settings import checked
 from perdure.tuning.config import TuningConfig
+from perdure.tuning.encoding import row_limit
 
 _ROOM = 0.8  # of the memory at hand that a training may take: fragments, caches and other programs need the rest
 _DECENT = 100  # steps of a training: with fewer, adapters that start at zero hardly move
@@ -82,14 +83,13 @@ def settings_from(proposals: Sequence[Proposal], given: Mapping[str, Any], usual
 
 
 def _max_tokens(known: Situation, given: Mapping[str, Any]) -> Proposal:
-    limit = TuningConfig().max_tokens
-    if known.longest <= int(given.get("max_tokens", limit)):
-        return Proposal(name="max_tokens", value=limit, reason=f"the longest row has {known.longest} tokens")
-    wanted = 64 * math.ceil(known.longest / 64)
+    usual = TuningConfig().max_tokens
     if known.positions is not None and known.longest > known.positions:
         reason = f"the model reads {known.positions} tokens and the longest row has {known.longest}: shorten it"
         return Proposal(name="max_tokens", value=known.positions, reason=reason)
-    return Proposal(name="max_tokens", value=wanted, reason=f"the longest row has {known.longest} tokens")
+    fits = known.longest <= row_limit(int(given.get("max_tokens", usual)), known.positions)
+    value = usual if fits else 64 * math.ceil(known.longest / 64)
+    return Proposal(name="max_tokens", value=value, reason=f"the longest row has {known.longest} tokens")
 
 
 def _rank(known: Situation) -> Proposal:
@@ -161,7 +161,7 @@ def _learning_rate(known: Situation, *, full: bool) -> Proposal:
     """Larger models take smaller steps; whole matrices a tenth of what adapters take."""
     billions = known.shape.weights / 1e9
     rate = 5e-4 if billions < 1 else 2e-4 if billions < 30 else 1e-4
-    reason = f"rule of thumb for {'all weights' if full else 'adapters'} at {billions:.2g} B weights"
+    reason = f"rule of thumb for {'all projections' if full else 'adapters'} at {billions:.2g} B weights"
     return Proposal(name="learning_rate", value=rate / 10 if full else rate, reason=reason)
 
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from perdure.content import digest_json
@@ -18,6 +17,7 @@ from perdure.errors import RequestError, SettingError
 from perdure.intervals import NORMAL
 from perdure.measuring.clusters import NOWHERE, Labels
 from perdure.measuring.compare import compare_hits
+from perdure.measuring.concept_drift import MOST, by_item
 from perdure.measuring.concept_features import BATCH, Half, Reading
 from perdure.measuring.concept_probes import knn, linear_probe
 from perdure.measuring.concept_statistics import holm, joint_difference, sign_test
@@ -28,9 +28,7 @@ from perdure.measuring.watched import Discovery, FoundConcept, Marks, WatchedCon
 from perdure.models.encoders import Encoder
 from perdure.progress import Progress, counting, silent
 from perdure.requests.concepts import Unlabelled
-from perdure.tuning.regularizers.feature_distance import standardisation, unit
 
-_UNRELATED = 4.0  # the largest squared distance of two unit vectors
 _Hits = Sequence[bool]
 
 
@@ -106,7 +104,9 @@ def watch_encoder(
         RequestError: The data is not what the concepts were found in, or fewer than two concepts were found.
     """
     chosen = settings or WatchSettings()
-    _check(found, data)
+    check_data(found, data)
+    if len(found.card.concepts) < 2:
+        raise RequestError("only one concept was found: there is nothing to tell it from. Give more, or other data")
     places = watched_items(found.assigned_N, chosen.items, chosen.seed)
     items = data.items.select(places)
     features_ND = Reading(encoder, folder, batch=batch, progress=progress).pooled(data.side, items, items.digest)
@@ -123,6 +123,19 @@ def watch_encoder(
         neighbours=_numbers(neighbours_N),
     )
     return Watching(answers, features_ND)
+
+
+def check_data(found: Discovered, data: Unlabelled) -> None:
+    """Check that this is the data in which concepts were found.
+
+    Raises:
+        RequestError: It is other data, or it has changed.
+    """
+    if data.items.digest != found.card.data or len(data) != len(found.assigned_N):
+        raise RequestError(
+            f"{data.name!r} is not the data in which the concepts were found ({found.card.path or found.card.source}), "
+            "or it has changed since; give that, or find concepts anew"
+        )
 
 
 def watched_items(assigned_N: Labels, limit: int, seed: int) -> Labels:
@@ -225,20 +238,14 @@ def weighted_difference(before: _Hits, after: _Hits, weights: Sequence[float]) -
 
 
 def distances(reference_ND: Half, now_ND: Half) -> list[float]:
-    """How far the features of each item moved: ‖h/‖h‖ − h₀/‖h₀‖‖², 0 for equal and 2 for unrelated ones.
-
-    The measure of the regularizer feature_distance on what a probe reads, standardised by the reference where single
-    dimensions are massive; compared in single precision.
+    """How far what a probe reads of each item moved.
 
     Raises:
         RequestError: The encoders' features have other sizes.
     """
     if reference_ND.shape != now_ND.shape:
         raise RequestError(f"features of {reference_ND.shape} and {now_ND.shape} do not compare; other encoders?")
-    old_N1D, new_N1D = (torch.from_numpy(np.array(side, np.float32))[:, None] for side in (reference_ND, now_ND))
-    shift_1D, factor_1D = standardisation(old_N1D)
-    moved = [unit((side - shift_1D) * factor_1D) for side in (new_N1D, old_N1D)]
-    return [float(value) for value in (moved[0] - moved[1]).square().sum(-1)[:, 0]]
+    return by_item(reference_ND[:, None], now_ND[:, None])
 
 
 class _Drawn:
@@ -257,7 +264,7 @@ class _Drawn:
 
     def drift(self, concept: int) -> Estimate:
         """How far the items of a concept moved."""
-        return mean_of([self._moved[place] for place in np.flatnonzero(self.labels_N == concept)], most=_UNRELATED)
+        return mean_of([self._moved[place] for place in np.flatnonzero(self.labels_N == concept)], most=MOST)
 
     def weights(self, share: Sequence[float]) -> list[float]:
         """What each item stands for: the share of its concept over its watched items."""
@@ -287,17 +294,6 @@ def _concept(
         chance=chance,
         drift=drawn.drift(place),
     )
-
-
-def _check(found: Discovered, data: Unlabelled) -> None:
-    """Raises: RequestError."""
-    if data.items.digest != found.card.data or len(data) != len(found.assigned_N):
-        raise RequestError(
-            f"{data.name!r} is not the data in which the concepts were found ({found.card.path or found.card.source}), "
-            "or it has changed since; give that, or find concepts anew"
-        )
-    if len(found.card.concepts) < 2:
-        raise RequestError("only one concept was found: there is nothing to tell it from. Give more, or other data")
 
 
 def _numbers(values: Labels) -> tuple[int, ...]:

@@ -18,6 +18,7 @@ from perdure.content import digest_bytes, digest_json, digest_tensor
 from perdure.errors import ModelError, RequestError
 from perdure.models.adapters import adapters_of, bare
 from perdure.models.loading import require_pillow
+from perdure.pictures import in_rgb
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -126,7 +127,7 @@ def as_picture(image: Any) -> "Image.Image":
     """An image in RGB, whatever it was.
 
     Raises:
-        RequestError: It is none.
+        RequestError: It is none, or what is black and white in it is not known.
     """
     from PIL import Image
 
@@ -137,7 +138,7 @@ def as_picture(image: Any) -> "Image.Image":
         image = Image.fromarray(np.ascontiguousarray(flat))
     if not isinstance(image, Image.Image):
         raise RequestError(f"a {type(image).__name__} where an image is expected")
-    return image if image.mode == "RGB" else image.convert("RGB")
+    return in_rgb(image, "an image")
 
 
 def load_image_processor(folder: Path) -> Any | None:

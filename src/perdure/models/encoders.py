@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import AfterValidator
 from torch import Tensor, nn
 
 from perdure.content import digest_json
-from perdure.errors import ModelError
+from perdure.errors import ModelError, SettingError
 from perdure.models.adapters import bare
 from perdure.models.checkpoint import Checkpoint
 from perdure.models.classes import is_encoder
@@ -26,7 +27,23 @@ from perdure.models.towers import Side, Tower, as_tokens, masked_mean, pooled_of
 __all__ = ["DecoderEncoder", "Encoder", "SeenEncoder", "Side", "build_encoder", "load_encoder"]
 
 TEMPLATES = ("a photo of a {}.",)
+"""Texts that a class's name is written into, unless others are asked for."""
 MAX_TOKENS = 512
+
+
+def with_place(template: str) -> str:
+    """A text that a class's name can be written into.
+
+    Raises:
+        SettingError: It has no place for one.
+    """
+    if "{}" not in template:
+        raise SettingError(f"{template!r} has no {{}} where a class's name is written; such as {TEMPLATES[0]!r}")
+    return template
+
+
+Template = Annotated[str, AfterValidator(with_place)]
+"""A text that a class's name is written into."""
 
 
 @dataclass(frozen=True)
@@ -183,8 +200,9 @@ class Encoder:
 
         Raises:
             ModelError: There are no two towers.
+            SettingError: A template has no place for a name.
         """
-        texts = [template.replace("{}", name) for name in classes for template in templates]
+        texts = [with_place(template).replace("{}", name) for name in classes for template in templates]
         each = self.text_embedding(texts).reshape(len(classes), len(templates), -1)
         return nn.functional.normalize(each.mean(1), dim=-1)
 

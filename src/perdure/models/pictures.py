@@ -14,6 +14,7 @@ from perdure.errors import ModelError, RequestError
 from perdure.models.chat import Said, marked, write_chat
 from perdure.models.loading import require_pillow
 from perdure.models.tokens import join
+from perdure.pictures import open_picture
 
 
 @dataclass(frozen=True)
@@ -41,17 +42,7 @@ def open_pictures(messages: Sequence[Said]) -> list[Any]:
         RequestError: A file is missing, or no picture.
     """
     require_pillow()
-    return [_open(Path(path)) for message in messages for path in message.images]
-
-
-def _open(path: Path) -> Any:
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as picture:
-            return ImageOps.exif_transpose(picture).convert("RGB")
-    except (OSError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise RequestError(f"{path} cannot be read as a picture: {error}") from error
+    return [open_picture(Path(path)) for message in messages for path in message.images]
 
 
 def encode_messages(

@@ -19,6 +19,12 @@ def join(prompt: str, answer: str) -> str:
     return prompt + answer if wide else f"{prompt} {answer}"
 
 
+def positions_of(model: Any) -> int | None:
+    """How many tokens a model can read at once; None where its settings do not say."""
+    limit: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return limit
+
+
 def encode(tokenizer: Any, text: str) -> list[int]:
     """The token ids of a text, with whatever start token the tokenizer adds of its own.
 

@@ -9,10 +9,20 @@ from pathlib import Path
 
 import numpy as np
 
-from perdure.requests.concept_items import ConceptSource, Found, Outcome, array_digest, as_array, require_pillow
+from perdure.errors import RequestError
+from perdure.requests.concept_items import (
+    ConceptSource,
+    Found,
+    Outcome,
+    array_digest,
+    as_array,
+    label_fault,
+    require_pillow,
+)
 from perdure.requests.concept_texts import WEIGHT_KEYS
 from perdure.requests.problems import Place, Problem, refuse_whole
 from perdure.requests.readers import name_of
+from perdure.requests.wording import escape
 
 ARRAY_LIMIT = 8 << 30
 CLASS_KEYS = ("classes", "class_names", "label_names", "names")
@@ -67,8 +77,11 @@ def _arrays(path: Path, name: str) -> dict[str, np.ndarray]:
             raise refuse_whole(name, f"holds {size} bytes; at most {ARRAY_LIMIT} are allowed. Split it")
         with np.load(path, allow_pickle=False) as stored:
             return {str(key).lower(): stored[key] for key in stored.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        reason = f"cannot be read as arrays: {error}. Objects (pickles) are refused; save plain numbers and texts"
+    except RequestError:
+        raise
+    except Exception as error:  # broken or encrypted archives and headers raise errors of many kinds
+        said = escape(str(error)[:200])
+        reason = f"cannot be read as arrays: {said}. Objects (pickles) are refused; save plain numbers and texts"
         raise refuse_whole(name, reason) from error
 
 
@@ -104,15 +117,15 @@ def _pixels(array: np.ndarray, name: str) -> np.ndarray:
 
 def _labels(array: np.ndarray, classes: Sequence[str] | None, name: str) -> list[tuple[str, str]]:
     """Each row's label, or why it has none."""
-    flat = array.reshape(-1) if array.ndim <= 2 and array.size == len(array) else None
+    flat = array.reshape(-1) if array.ndim in (1, 2) and array.size == len(array) else None
     if flat is None or flat.dtype.kind not in "iuU":
         raise refuse_whole(name, f"is {array.dtype} {list(array.shape)}; labels are whole numbers or texts [N]")
     if flat.dtype.kind == "U":
-        return [(str(value).strip(), "" if str(value).strip() else "the label is blank") for value in flat]
+        return [(name, label_fault(name)) for name in (str(value).strip() for value in flat)]
     if classes is None:
         return [(str(value), "") for value in flat.tolist()]
     return [
-        (classes[value], "") if 0 <= value < len(classes)
+        (classes[value], label_fault(classes[value])) if 0 <= value < len(classes)
         else ("", f"label {value} has no name; there are {len(classes)} names, from 0")
         for value in flat.tolist()
     ]  # fmt: skip

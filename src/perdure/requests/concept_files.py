@@ -3,10 +3,11 @@
 Everything is read without running code: arrays without pickles, data sets without scripts.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from perdure.pictures import open_picture
 from perdure.progress import Progress, silent
 from perdure.requests.concept_arrays import read_arrays
 from perdure.requests.concept_items import (
@@ -15,15 +16,16 @@ from perdure.requests.concept_items import (
     Outcome,
     as_text,
     checked_picture,
-    open_picture,
     require_pillow,
 )
 from perdure.requests.concept_pictures import read_pictures
 from perdure.requests.concept_texts import TEXTS, read_texts, text_row, with_label
 from perdure.requests.problems import Problem, Row, refuse_whole
 from perdure.requests.readers import name_of
+from perdure.requests.task_checks import tell_count
 from perdure.requests.task_datasets import is_hub_id, is_saved, read_hub, read_saved
 from perdure.requests.task_files import TaskSource, part_named
+from perdure.requests.wording import escape
 
 IMAGE_KEYS = ("image", "img", "picture")
 
@@ -54,16 +56,15 @@ def _read_folder(folder: Path, labelled: bool, progress: Progress) -> ConceptSou
         inside = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except OSError as error:
         raise refuse_whole(name_of(folder), f"cannot be read: {error.strerror or error}") from error
-    texts = [path for path in inside if path.suffix.lower() in TEXTS and part_named(path.stem)]
-    files = {part_named(path.stem): path for path in texts}
-    if len(files) < len(texts):
-        raise refuse_whole(name_of(folder), f"has two files for one part: {', '.join(path.name for path in texts[:4])}")
+    files = _parts(folder, [path for path in inside if path.suffix.lower() in TEXTS])
     if "train" in files:
-        return read_texts(_two_parts(files), labelled=labelled)
+        chosen = _two_parts(files)
+        return _noting(read_texts(chosen, labelled=labelled), inside, chosen)
     folders = [path for path in inside if path.is_dir()]
-    parts = {part_named(path.name): path for path in folders}
-    if labelled and "train" in parts:
-        return read_pictures(folder, _two_parts(parts), labelled=True, progress=progress)
+    parts = _parts(folder, folders) if labelled and any(map(_holds_classes, folders)) else {}
+    if "train" in parts:
+        chosen = _two_parts(parts)
+        return _noting(read_pictures(folder, chosen, labelled=True, progress=progress), inside, chosen)
     if folders or not labelled:
         return read_pictures(folder, {"train": folder}, labelled=labelled, progress=progress)
     raise refuse_whole(
@@ -72,7 +73,33 @@ def _read_folder(folder: Path, labelled: bool, progress: Progress) -> ConceptSou
     )
 
 
-def _two_parts(parts: Mapping[str | None, Path]) -> dict[str, Path]:
+def _parts(folder: Path, paths: Sequence[Path]) -> dict[str, Path]:
+    """The files or folders that are named as parts, by part.
+
+    Raises:
+        RequestError: Two are the same part.
+    """
+    found: dict[str, Path] = {}
+    for path in paths:
+        part = part_named(path.stem if path.is_file() else path.name)
+        if part and found.setdefault(part, path) != path:
+            raise refuse_whole(name_of(folder), f"has {found[part].name} and {path.name} for one part; keep one")
+    return found
+
+
+def _holds_classes(folder: Path) -> bool:
+    """Whether a folder is a train part with a folder for each class, and no class of trains."""
+    return part_named(folder.name) == "train" and any(path.is_dir() for path in folder.iterdir())
+
+
+def _noting(source: ConceptSource, inside: Sequence[Path], chosen: Mapping[str, Path]) -> ConceptSource:
+    """The source with a note of what stands beside its parts and was not read."""
+    left = [escape(path.name[:60]) for path in inside if path not in chosen.values()]
+    source.notes += tell_count("files or folders not read", left)
+    return source
+
+
+def _two_parts(parts: Mapping[str, Path]) -> dict[str, Path]:
     """Train and test; without a test part the validation part is it."""
     test = parts.get("test") or parts.get("validation")
     return {"train": parts["train"], **({"test": test} if test else {})}

@@ -5,25 +5,22 @@ Shape suffixes: N rows, H and W of an image, C channels.
 
 import hashlib
 import importlib.util
-import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from perdure.content import digest_bytes, digest_json
 from perdure.errors import RequestError
+from perdure.pictures import handle_name, open_picture
 from perdure.requests.problems import Place, Problem
 from perdure.requests.wording import escape
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 Side = Literal["image", "text"]
 """What an item is."""
 TEXT_LIMIT = 200_000
+LABEL_LIMIT = 200
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,9 +128,23 @@ def text_fault(text: object) -> str:
         return "is blank"
     if len(text) > TEXT_LIMIT:
         return f"has {len(text)} characters; at most {TEXT_LIMIT} are allowed"
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        return "holds half of a surrogate pair, which is no character"
-    return ""
+    return _SURROGATE if _has_surrogate(text) else ""
+
+
+def label_fault(label: str) -> str:
+    """Why something cannot be the name of a class; empty when it can."""
+    if not label:
+        return "the label is blank"
+    if len(label) > LABEL_LIMIT:
+        return f"the label has {len(label)} characters; at most {LABEL_LIMIT} are allowed"
+    return f"the label {_SURROGATE}" if _has_surrogate(label) else ""
+
+
+_SURROGATE = "holds half of a surrogate pair, which is no character"
+
+
+def _has_surrogate(text: str) -> bool:
+    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def as_text(handle: str) -> str:
@@ -158,33 +169,14 @@ def array_digest(pixels: np.ndarray) -> str:
     return found.hexdigest()
 
 
-def open_picture(handle: Path | bytes) -> "Image.Image":
-    """The picture in a file, or in the bytes of one: RGB, turned upright as its camera noted.
-
-    Raises:
-        RequestError: It cannot be read any more.
-    """
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    try:
-        with Image.open(io.BytesIO(handle) if isinstance(handle, bytes) else handle) as picture:
-            return ImageOps.exif_transpose(picture).convert("RGB")
-    except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        unknown = isinstance(error, UnidentifiedImageError)  # whose message names a place in memory
-        reason = "its format is not known" if unknown else escape(str(error)[:200])
-        raise RequestError(f"{_named(handle)} cannot be read as a picture: {reason}") from error
-
-
-def _named(handle: Path | bytes) -> str:
-    return "what a data set holds" if isinstance(handle, bytes) else str(handle)
-
-
 def checked_picture(row: Found) -> Outcome:
-    """A picture with the digest of its pixels, decoded once to the end; or why it cannot be read."""
+    """A picture with the digest of its pixels, decoded once to the end; or why it or its label cannot be used."""
+    if row.label and (fault := label_fault(row.label)):
+        return Problem(row.place, fault)
     try:
         picture = open_picture(row.handle)
     except RequestError as error:
-        return Problem(row.place, str(error).removeprefix(f"{_named(row.handle)} "))
+        return Problem(row.place, escape(str(error).removeprefix(f"{handle_name(row.handle)} ")))
     return replace(row, digest=digest_bytes(f"{picture.size}\n".encode() + picture.tobytes()))
 
 

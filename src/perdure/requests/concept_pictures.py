@@ -5,12 +5,14 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from perdure.pictures import open_picture
 from perdure.progress import Progress, counting
-from perdure.requests.concept_items import ConceptSource, Found, Outcome, checked_picture, open_picture, require_pillow
+from perdure.requests.concept_items import ConceptSource, Found, Outcome, checked_picture, require_pillow
 from perdure.requests.problems import Place, Problem
 from perdure.requests.task_checks import tell_count
 from perdure.requests.wording import escape
 
+_THREADS = 4  # Pillow decodes outside the interpreter's lock; each thread holds a whole picture
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 
 
@@ -31,7 +33,9 @@ def read_pictures(root: Path, parts: Mapping[str, Path], *, labelled: bool, prog
     other: list[str] = []
     found = {part: _listed(root, folder, labelled, other) for part, folder in parts.items()}
     done = counting(progress, "reading pictures", sum(map(len, found.values())))
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes outside the interpreter's lock
+    with ThreadPoolExecutor(
+        min(_THREADS, os.cpu_count() or 1)
+    ) as pool:  # Pillow decodes outside the interpreter's lock
         for part, rows in found.items():
             source.take(part, pool.map(lambda row: _told(checked_picture(row), done), rows))
     if labelled:

@@ -95,6 +95,11 @@ class Unlabelled:
     def __len__(self) -> int:
         return len(self.items)
 
+    def select(self, rows: Iterable[int]) -> "Unlabelled":
+        """These rows, in this order."""
+        chosen = [int(row) for row in rows]
+        return replace(self, items=self.items.select(chosen), weights_N=self.weights_N[chosen])
+
     @property
     def digest(self) -> str:
         """The identity of the items and how often they occur."""

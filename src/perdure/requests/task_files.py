@@ -23,8 +23,8 @@ from perdure.requests.wording import escape, shorten
 
 PART_NAMES = {
     "train": ("train", "training"),
-    "validation": ("validation", "valid", "val", "dev"),
-    "test": ("test",),
+    "validation": ("validation", "valid", "val", "dev", "eval"),
+    "test": ("test", "testing"),
 }  # fmt: skip
 
 Parts = dict[str, list[Row]]

@@ -13,9 +13,11 @@ import torch
 
 from perdure.editing.statistics import built_in_texts
 from perdure.errors import SettingError
+from perdure.models.chat import write_chat
 from perdure.models.continuing import end_tokens
 from perdure.models.tokens import encode, pad
 from perdure.progress import Progress, silent
+from perdure.requests.tasks import Message
 from perdure.tuning.encoding import Row
 
 Source = Literal["own", "passages"]
@@ -82,7 +84,7 @@ def _own(model: Any, tokenizer: Any, count: int, seed: int, progress: Progress) 
 def _beginning(tokenizer: Any) -> tuple[list[int], bool]:
     """The tokens before a user's first word, and whether there is a chat template; else the start or end token."""
     if getattr(tokenizer, "chat_template", None):
-        whole = tokenizer.apply_chat_template([{"role": "user", "content": _MARK}], tokenize=False)
+        whole = write_chat(tokenizer, [Message(role="user", content=_MARK)], ask=False)
         before, mark, _ = whole.partition(_MARK)
         if mark and before:
             return list(tokenizer(before, add_special_tokens=False)["input_ids"]), True
@@ -93,8 +95,7 @@ def _beginning(tokenizer: Any) -> tuple[list[int], bool]:
 
 
 def _prompt(tokenizer: Any, question: str) -> list[int]:
-    messages = [{"role": "user", "content": question}]
-    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    text = write_chat(tokenizer, [Message(role="user", content=question)], ask=True)
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 

@@ -199,17 +199,6 @@ def published_share(
     return share if 0 < share < 1 else _PUBLISHED_FALLBACK
 
 
-def step_share(task_share: float, steps: int) -> float:
-    """The share of each of `steps` averagings that together keep `task_share` of the first weights: β^(1/N).
-
-    Raises:
-        SettingError: A share outside [0, 1] or no steps.
-    """
-    if not 0 <= task_share <= 1 or steps < 1:
-        raise SettingError(f"needs a share in [0, 1] and at least one step; given {task_share} and {steps}")
-    return float(task_share ** (1 / steps))
-
-
 class Shadow:
     """A running average of named tensors, kept in float32 whatever the tensors are.
 

@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from perdure.tuning.regularizer import RegularizerConfig, made
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid")
+_LEARNT_PER_ANCHOR = 8
 
 
 class AveragingConfig(BaseModel):
@@ -56,11 +57,15 @@ class TrainingConfig(BaseModel):
     alpha: int = Field(16, ge=1, description="lora: the change is multiplied by alpha / rank")
     epochs: float = Field(3, gt=0, description="Passes over the rows")
     max_steps: int | None = Field(None, ge=1, description="At most this many steps")
-    batch_size: int = Field(16, ge=1, description="Rows of a batch; under torchrun its processes share them")
+    batch_size: int = Field(
+        16, ge=1, description="Rows of a batch, anchors not counted; under torchrun its processes share them"
+    )
     accumulation: int = Field(1, ge=1, description="Batches whose gradients make one step")
     learning_rate: float = Field(2e-4, gt=0, description="AdamW's learning rate")
     schedule: Literal["constant", "linear", "cosine"] = Field("constant", description="How the learning rate goes on")
-    warmup: int = Field(0, ge=0, description="Steps until the learning rate is reached")
+    warmup: int | float = Field(
+        0, ge=0, description="Steps until the learning rate is reached; below 1 the share of all steps"
+    )
     weight_decay: float = Field(0.0, ge=0, description="AdamW's weight decay")
     max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm")
     save_every: int = Field(100, ge=1, description="Steps after which the work can be taken up again")
@@ -68,6 +73,13 @@ class TrainingConfig(BaseModel):
     seed: int = Field(0, ge=0, lt=2**32, description="Seed of adapters, order and dropout")
     regularizers: tuple[dict[str, Any], ...] = Field((), description="What holds the model: kind, weight and settings")
     averaging: AveragingConfig = AveragingConfig(form="none")
+
+    @field_validator("warmup")
+    @classmethod
+    def _steps(cls, given: int | float) -> int | float:
+        if given >= 1 and given != int(given):
+            raise ValueError(f"{given} is no number of steps and no share of them")
+        return given
 
     @field_validator("regularizers")
     @classmethod
@@ -86,12 +98,29 @@ class TrainingConfig(BaseModel):
         found = [made(each) for each in self.regularizers]
         return [(name, config) for name, config in found if config.weight]
 
+    @property
+    def holds_anchors(self) -> bool:
+        """Whether rows that are only there to be held make a difference."""
+        return any(config.holds_anchors for _, config in self.terms())
+
+
+def anchors_beside(batch_size: int, anchors: int) -> int:
+    """How many anchors stand beside the rows of each batch, whatever there is to learn: one for every eight rows.
+
+    Args:
+        batch_size: Rows that a batch of one process learns.
+        anchors: Rows that are held, in all.
+    """
+    return min(anchors, max(1, batch_size // _LEARNT_PER_ANCHOR))
+
 
 class TuningConfig(TrainingConfig):
     """Settings of a tuning."""
 
     kind: Literal["tuning"] = "tuning"
-    method: Literal["lora", "full"] = Field("lora", description="Low-rank adapters, or all weights of the blocks")
+    method: Literal["lora", "full"] = Field(
+        "lora", description="Low-rank adapters, or all projection matrices of the blocks"
+    )
     dropout: float = Field(0.0, ge=0, lt=1, description="lora: dropout before the adapters; the model's own is off")
     targets: tuple[str, ...] | None = Field(
         None, min_length=1, description="Endings of the names of modules that are trained; all projections if not given"
@@ -106,11 +135,21 @@ class TuningConfig(TrainingConfig):
     )
     replay: ReplayConfig = ReplayConfig()
     anchors: int = Field(
-        0, ge=0, description="Rows besides the task's that regularizers hold on to, none of them learnt"
+        0,
+        ge=0,
+        description="Rows besides the task's that regularizers hold on to, none of them learnt, one beside every eight "
+        "rows of a batch; 0 where no regularizer holds any",
     )
     anchor_source: Literal["own", "passages"] = Field(
         "own", description="own: what the model writes freely; passages: the built-in text"
     )
+
+    @field_validator("anchors")
+    @classmethod
+    def _read(cls, given: int, info: ValidationInfo) -> int:
+        """None where regularizers are of the weights alone: nothing is written that nothing reads."""
+        terms = [made(each)[1] for each in info.data.get("regularizers", ())]
+        return 0 if terms and not any(term.weight and term.holds_anchors for term in terms) else given
 
     @model_validator(mode="after")
     def _sensible(self) -> "TuningConfig":

@@ -43,7 +43,7 @@ class Row:
 
     def __post_init__(self) -> None:
         if not any(self.learns[1:]):
-            raise RequestError("a row needs a token to learn after its first; the answer is empty")
+            raise RequestError("no token to learn after the first; the answer is empty")
 
     @property
     def prompt(self) -> tuple[int, ...]:
@@ -51,27 +51,34 @@ class Row:
         return self.ids[: self.asked + 1]
 
 
+def row_limit(max_tokens: int, positions: int | None) -> int:
+    """The most tokens of a row: what the settings allow, and no more than the model can read."""
+    return max_tokens if positions is None else min(max_tokens, positions)
+
+
 def rows_of(
     tokenizer: Any,
     examples: Iterable[Example],
-    limit: int,
+    max_tokens: int,
     *,
+    positions: int | None = None,
     processor: Any | None = None,
     progress: Progress = silent,
 ) -> list[Row]:
-    """The rows of examples, each at most `limit` tokens long.
+    """The rows of examples, each at most `max_tokens` tokens long, and no longer than the model can read.
 
     Args:
         tokenizer: The model's tokenizer.
         examples: What becomes rows.
-        limit: The most tokens of a row.
+        max_tokens: The most tokens of a row.
+        positions: How many tokens the model can read, where that is known (`perdure.models.tokens.positions_of`).
         processor: The processor of a model that reads pictures; it writes the rows of text, too, so that both match.
         progress: Told how many examples are read, where pictures make it long.
 
     Raises:
         RequestError: An example is longer; all of them are named, with their lengths. Or a picture cannot be read.
     """
-    chosen, rows, long = list(examples), [], []
+    chosen, rows, long, limit = list(examples), [], [], row_limit(max_tokens, positions)
     add = counting(progress, "reading the pictures", len(chosen)) if any(map(has_pictures, chosen)) else _untold
     for number, example in enumerate(chosen):
         row = row_of(tokenizer, example, processor)
@@ -81,7 +88,8 @@ def rows_of(
             long.append(f"{example.source or f'example {number}'}: {len(row.ids)} tokens")
     if long:
         shown = "; ".join(long[:10]) + ("; …" if len(long) > 10 else "")
-        raise RequestError(f"{len(long)} examples are longer than max_tokens={limit}: {shown}", long)
+        allowed = f"max_tokens={limit}" if limit == max_tokens else f"the {limit} tokens that the model can read"
+        raise RequestError(f"{len(long)} examples are longer than {allowed}: {shown}", long)
     return rows
 
 
@@ -98,8 +106,18 @@ def row_of(tokenizer: Any, example: Example, processor: Any | None = None) -> Ro
 
     Raises:
         RequestError: The template does not write a conversation as the continuation of its beginning, or leaves a
-            text out; or there are pictures and no processor, or one that cannot be read.
+            text out; or there are pictures and no processor, or one that cannot be read; or the answer is empty. The
+            message names the example.
     """
+    try:
+        return _row_of(tokenizer, example, processor)
+    except RequestError as error:
+        if told(example) in str(error):
+            raise
+        raise RequestError(f"{told(example)}: {error}") from error
+
+
+def _row_of(tokenizer: Any, example: Example, processor: Any | None) -> Row:
     if processor is not None:
         return _processed(processor, example)
     if has_pictures(example):

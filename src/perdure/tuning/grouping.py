@@ -7,7 +7,7 @@ Shape suffixes: N texts, D dimensions.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -49,6 +49,7 @@ class GroupedTask(BaseModel):
 
     group: str = Field(pattern=r"^g[1-9][0-9]*$", description="its group")
     instructions: tuple[str, ...] = Field(min_length=1, description="its different instructions, sorted")
+    digest: str = Field(default="", description="of its content; none: it is told by its name alone")
 
 
 class GroupsState(BaseModel):
@@ -67,7 +68,7 @@ class Joined:
     """Where a task went.
 
     Attributes:
-        task: Its name.
+        task: Its name here: with a part of its digest where another task has its name.
         group: Its group.
         similarity: Its mean similarity to the nearest group that was there before; 0 where there was none.
         nearest: That group: where it differs from `group`, what a new adapter starts from.
@@ -138,7 +139,7 @@ class Groups:
             raise UnknownNameError("group", group, self.names)
         return tuple(name for name, task in self.tasks.items() if task.group == group)
 
-    def join(self, task: str, instructions: Sequence[str]) -> Joined:
+    def join(self, task: str, instructions: Sequence[str], digest: str = "") -> Joined:
         """Put a task into the group that it resembles enough, or into a new one.
 
         The similarity to a group is that to its most alike task: the mean over the new task's instructions of the
@@ -146,16 +147,26 @@ class Groups:
         words that all instructions share, and draw in everything. A task that is there already stays in its group,
         with its instructions added.
 
+        Args:
+            task: Its name.
+            instructions: Its instructions.
+            digest: Of its content: another task of the same name gets a name of its own.
+
         Raises:
             SettingError: A task without any instruction.
         """
         texts = {text.strip() for text in instructions if any(map(str.isalnum, text))}
         if not texts:
             raise SettingError(f"the task {task!r} has no instruction to be grouped by; give it one")
-        if task in self.tasks:
-            group, known = self.tasks[task].group, self.tasks[task].instructions
-            return self._put(Joined(task, group, 1.0, group, False, f"is in {group} already"), {*known, *texts})
-        return self._put(self._choose(task, sorted(texts)), texts)
+        name = self._name(task, digest)
+        if name in self.tasks:
+            known = self.tasks[name]
+            joined = Joined(name, known.group, 1.0, known.group, False, f"is in {known.group} already")
+            return self._put(joined, {*known.instructions, *texts}, known.digest)
+        joined = self._choose(name, sorted(texts))
+        if name != task:
+            joined = replace(joined, reason=f"{joined.reason}; another task is called {task}")
+        return self._put(joined, texts, digest)
 
     def similarities(self, texts: Sequence[str]) -> dict[str, float]:
         """The mean similarity of texts to each group, in the order of the groups: that to its most alike task."""
@@ -182,7 +193,7 @@ class Groups:
             raise SettingError(f"all {self.config.cap} groups are in use; raise the cap to part {task!r} from {old}")
         similarity = self.similarities(known)[old]
         joined = Joined(task, self._fresh(), similarity, old, True, f"was parted from {old} into a group of its own")
-        return self._put(joined, set(known))
+        return self._put(joined, set(known), self.tasks[task].digest)
 
     def threshold(self) -> Threshold:
         """The similarity from which a task joins a group: as set, or between the two kinds that are known.
@@ -224,8 +235,13 @@ class Groups:
         group = self._fresh()
         return Joined(task, group, similarity, nearest, True, f"opens {group}: {said}")
 
-    def _put(self, joined: Joined, texts: set[str]) -> Joined:
-        self.tasks[joined.task] = GroupedTask(group=joined.group, instructions=tuple(sorted(texts)))
+    def _name(self, task: str, digest: str) -> str:
+        """What a task is called here."""
+        known = self.tasks.get(task)
+        return task if known is None or digest in ("", known.digest) else f"{task}-{digest[:8]}"
+
+    def _put(self, joined: Joined, texts: set[str], digest: str) -> Joined:
+        self.tasks[joined.task] = GroupedTask(group=joined.group, instructions=tuple(sorted(texts)), digest=digest)
         self.log.append(f"{joined.task} {joined.reason}")
         return joined
 

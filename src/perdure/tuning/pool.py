@@ -3,7 +3,7 @@
 After Qiao et al., "Large Continual Instruction Assistant" (LCIA), ICML 2025, arXiv 2410.10868.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -140,9 +140,9 @@ class Pool:
         """Every change of a version, in words; choices of groups are in `groups.log`."""
         return self._state.log
 
-    def join(self, task: str, instructions: Sequence[str]) -> Joined:
+    def join(self, task: str, instructions: Sequence[str], digest: str = "") -> Joined:
         """Put a task into a group; see `Groups.join`."""
-        joined = self.groups.join(task, instructions)
+        joined = self.groups.join(task, instructions, digest)
         self._save()
         return joined
 
@@ -168,20 +168,24 @@ class Pool:
             self._use(group, place, f"{task} was parted from it")
         return joined
 
-    def put(self, group: str, delta: Delta, *, transposed: bool = False, note: str = "") -> Version:
-        """Make a delta the group's adapter, as a new version; the earlier ones stay.
+    def put(self, group: str, delta: Delta, task: str, *, transposed: bool = False, note: str = "") -> Version:
+        """Make a delta the group's adapter, as a new version that stands on the one in use; the earlier ones stay.
 
         Args:
             group: The group.
             delta: Low-rank changes of matrices, all that the group's adapter is to be.
+            task: The task of the group that it learnt, besides those of the version in use.
             transposed: The matrices are stored [I, O] (GPT-2's Conv1D).
             note: Why it was made.
 
         Raises:
-            UnknownNameError: No such group.
+            UnknownNameError: No such group, or the task is in another one.
             SettingError: No adapter can hold the delta.
         """
-        tasks, held = self.groups.members(group), self._versions(group)
+        held, parent = self._versions(group), self.current(group)
+        if task not in self.groups.members(group):
+            raise UnknownNameError("task", task, self.groups.members(group))
+        tasks = tuple(dict.fromkeys((*(parent.tasks if parent else ()), task)))
         files = adapter_files(delta.check_finite(), self._state.base, transposed=transposed)
         digest = digest_json({name: digest_bytes(data) for name, data in files.items()})
         version = Version(
@@ -264,15 +268,23 @@ class Pool:
         size, kept = sum(each.size for each in groups.values()), sum(each.kept for each in groups.values())
         return Growth(groups, parameters, size, kept, parameters / self._state.base_parameters)
 
-    def verify(self) -> None:
+    @property
+    def kept(self) -> tuple[Version, ...]:
+        """All versions of all adapters."""
+        return tuple(version for held in self._state.adapters.values() for version in held.versions)
+
+    def verify(self, known: Collection[str] = ()) -> None:
         """Check every version that is kept.
+
+        Args:
+            known: Digests of adapters that were found whole before, and are not read again.
 
         Raises:
             IntegrityError: One is missing or changed.
             UnsafeFileError: Something else lies with one.
         """
-        for held in self._state.adapters.values():
-            for version in held.versions:
+        for version in self.kept:
+            if version.digest not in known:
                 checked_folder(self.folder, version)
 
     def export(self, folder: Path) -> None:

@@ -1,5 +1,6 @@
 """Around every training: prepared regularizers, its folder and checkpoints, its time, and memory that runs out."""
 
+import json
 import math
 import time
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from perdure.tuning import processes
 from perdure.tuning.config import TrainingConfig
 from perdure.tuning.regularizer import Run
 from perdure.tuning.trainer import Term
+
+_STATE = "trainer_state.json"  # what a Trainer goes on from
 
 
 class Clock:
@@ -59,8 +62,16 @@ def last_checkpoint(folder: Path, last: str) -> str | None:
         folder: Of the checkpoints.
         last: The file that is written last.
     """
-    whole = [file.parent for file in folder.glob(f"checkpoint-*/{last}")]
+    whole = [file.parent for file in folder.glob(f"checkpoint-*/{last}") if _is_whole(file.parent / _STATE)]
     return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
+
+
+def _is_whole(file: Path) -> bool:
+    """Whether a file of JSON was written to its end."""
+    try:
+        return bool(json.loads(file.read_bytes()))
+    except (OSError, ValueError):
+        return False
 
 
 @contextmanager
@@ -68,7 +79,9 @@ def telling_memory(config: TrainingConfig) -> Iterator[None]:
     """Running out of memory is told with what helps."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
         half = max(1, config.batch_size // 2)
         own = {"gradient_checkpointing": "gradient_checkpointing=true", "max_tokens": "a smaller max_tokens"}
         known = [said for name, said in own.items() if name in type(config).model_fields]
@@ -78,3 +91,8 @@ def telling_memory(config: TrainingConfig) -> Iterator[None]:
             f"accumulation={math.ceil(config.accumulation * config.batch_size / half)} (the same steps), "
             f"{less}. Nothing was stored"
         ) from error
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out, a GPU's or the machine's: of the latter torch says so in the words of a RuntimeError."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)

@@ -22,9 +22,14 @@ def count() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def rank() -> int:
+    """Which of them this is."""
+    return int(os.environ.get("RANK", "0"))
+
+
 def is_first() -> bool:
     """Whether this is the process that stores and tells."""
-    return os.environ.get("RANK", "0") == "0"
+    return rank() == 0
 
 
 def join(model: Any, config: TuningConfig) -> None:

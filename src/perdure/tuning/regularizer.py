@@ -35,6 +35,11 @@ class RegularizerConfig(BaseModel):
 
     weight: float = Field(1.0, ge=0, description="What the penalty is multiplied by; 0 is plain training, bit for bit")
 
+    @property
+    def holds_anchors(self) -> bool:
+        """Whether rows that are only there to be held change the penalty."""
+        return False
+
 
 @dataclass(frozen=True)
 class Surroundings:
@@ -45,8 +50,7 @@ class Surroundings:
         accumulated: What earlier tasks changed since the original, as one delta.
         earlier: What each earlier task changed, oldest first, with its factors.
         states: From a regularizer's name to its state after the earlier tasks.
-        heads: Heads (layer, head) whose activations carry skills, strongest first; found where needed when empty.
-        find_heads: Finds them.
+        find_heads: Finds heads (layer, head) whose activations carry skills, strongest first.
         cache: Folder of targets that were computed once; in memory when not given.
         model_id: Tells this model from others in the cache, such as a content hash.
         progress: Told how far the work is.
@@ -104,11 +108,16 @@ class Run(ABC):
 
     @abstractmethod
     def tokens(self, number: int, size: int) -> int:
-        """How many tokens of a row a layer shows that gives `size` of them with padding."""
+        """How many tokens of a row a layer shows that gives `size` with padding, of this row's batch or of another."""
 
     @abstractmethod
     def told(self, number: int) -> int:
         """How many of a forward pass's distributions are a row's."""
+
+    @property
+    def asked(self) -> Mapping[str, Any]:
+        """What these distributions depend on besides the reference and the rows, as JSON: nothing of a model's own."""
+        return {}
 
     @property
     @abstractmethod

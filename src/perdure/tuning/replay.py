@@ -1,12 +1,14 @@
-"""Examples of earlier tasks kept to be seen again: a reservoir, bounded in rows or bytes.
+"""Examples of earlier tasks kept to be seen again: a uniform sample, bounded in rows or bytes.
 
-Vitter, "Random Sampling with a Reservoir", ACM TOMS 1985: after any number of rows each was kept with equal
+Each row gets a random key as it goes by, and those with the smallest keys stay (bottom-k sampling; Cohen and Kaplan,
+"Summarizing data using bottom-k sketches", PODC 2007): whatever was dropped on the way, every row was kept with equal
 probability. Off by default: the point of this project is to need no old data.
 """
 
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from perdure.content import digest_json
@@ -19,24 +21,31 @@ class Memory:
     """Rows of earlier tasks.
 
     Attributes:
-        rows: The rows.
+        rows: The rows, by their keys.
         seen: How many rows were seen in all.
+        keys: The key of each, in [0, 1), rising.
+        bound: The smallest key that was dropped; a row whose key is not below it is not kept.
     """
 
     rows: tuple[Example, ...] = ()
     seen: int = 0
+    keys: tuple[float, ...] = ()
+    bound: float = 1.0
 
     def with_task(self, task: Task, config: ReplayConfig, *, seed: int) -> "Memory":
-        """The memory after a task's rows went by: a uniform sample of all that were ever seen."""
+        """The memory after a task's rows went by: a uniform sample of all that were ever seen.
+
+        Rows that are larger than all bytes there are count as seen and are never kept.
+        """
         drawn = random.Random(f"reservoir {seed} {self.seen} {task.digest}")
-        kept, seen = list(self.rows), self.seen
-        for example in task.train:
-            seen += 1
-            if len(kept) < config.size:
-                kept.append(example)
-            elif (place := drawn.randrange(seen)) < config.size:
-                kept[place] = example
-        return Memory(tuple(_within(kept, config.size_bytes, drawn)), seen)
+        new = [(drawn.random(), example) for example in task.train]
+        limit = float("inf") if config.size_bytes is None else config.size_bytes
+        known = [*zip(self.keys, self.rows, strict=True), *(each for each in new if each[0] < self.bound)]
+        found = sorted((each for each in known if size_of(each[1]) <= limit), key=itemgetter(0))
+        count = _fitting([row for _, row in found], config.size, limit)
+        keys, rows = [key for key, _ in found], [row for _, row in found]
+        bound = keys[count] if count < len(keys) else self.bound
+        return Memory(tuple(rows[:count]), self.seen + len(new), tuple(keys[:count]), bound)
 
     def chosen(self, task: Task, config: ReplayConfig, *, seed: int) -> list[Example]:
         """Rows to see again beside a task's own, so many that they make up the share asked for."""
@@ -50,12 +59,18 @@ class Memory:
 
     def as_json(self) -> dict[str, Any]:
         """The memory as JSON."""
-        return {"seen": self.seen, "rows": [row.model_dump(mode="json") for row in self.rows]}
+        rows = [row.model_dump(mode="json") for row in self.rows]
+        return {"seen": self.seen, "rows": rows, "keys": list(self.keys), "bound": self.bound}
 
 
 def remembered(kept: Mapping[str, Any]) -> Memory:
-    """The memory that `as_json` wrote."""
-    return Memory(tuple(Example.model_validate(row) for row in kept["rows"]), int(kept["seen"]))
+    """The memory that `as_json` wrote; one from before rows had keys gets such as they would have."""
+    rows, seen = [Example.model_validate(row) for row in kept["rows"]], int(kept["seen"])
+    if "keys" in kept:
+        return Memory(tuple(rows), seen, tuple(map(float, kept["keys"])), float(kept["bound"]))
+    drawn = random.Random(f"keys {digest_json(kept)}")
+    keys = [*sorted(drawn.random() for _ in range(seen)), 1.0]
+    return Memory(tuple(drawn.sample(rows, len(rows))), seen, tuple(keys[: len(rows)]), keys[len(rows)])
 
 
 def size_of(example: Example) -> int:
@@ -63,12 +78,15 @@ def size_of(example: Example) -> int:
     return sum(len(message.content.encode()) for message in example.messages)
 
 
-def _within(rows: list[Example], limit: int | None, drawn: random.Random) -> list[Example]:
-    """Rows dropped at random until the rest fits."""
-    total = sum(map(size_of, rows))
-    while limit is not None and rows and total > limit:
-        total -= size_of(rows.pop(drawn.randrange(len(rows))))
-    return rows
+def _fitting(rows: Sequence[Example], most: int, limit: float) -> int:
+    """How many of the first rows fit."""
+    total, count = 0, 0
+    for row in rows[:most]:
+        total += size_of(row)
+        if total > limit:
+            break
+        count += 1
+    return count
 
 
 def _similar(rows: Sequence[Example], task: Task, count: int) -> list[Example]:

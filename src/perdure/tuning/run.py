@@ -9,11 +9,12 @@ from typing import Any
 from perdure.deltas import Delta
 from perdure.errors import RequestError, SettingError
 from perdure.models import layout_of
+from perdure.models.tokens import positions_of
 from perdure.requests.tasks import Example, Task
 from perdure.tuning import processes
 from perdure.tuning.anchors import anchor_rows
 from perdure.tuning.blending import FILE, Averaging, averaged, blend_of
-from perdure.tuning.config import TrainingConfig, TuningConfig
+from perdure.tuning.config import TrainingConfig, TuningConfig, anchors_beside
 from perdure.tuning.encoding import rows_of
 from perdure.tuning.preparing import Clock, last_checkpoint, prepared_terms, telling_memory, working_folder
 from perdure.tuning.regularizer import Run, State, Surroundings
@@ -75,7 +76,11 @@ def tune(
     chosen = config or TuningConfig()
     if start is not None and (chosen.terms() or chosen.averaging.form != "none" or chosen.method != "lora"):
         raise SettingError("an adapter that goes on is trained plainly: leave out regularizers and averaging")
-    reading: dict[str, Any] = {"processor": processor, "progress": around.progress}
+    reading: dict[str, Any] = {
+        "positions": positions_of(model),
+        "processor": processor,
+        "progress": around.progress,
+    }
     rows = rows_of(tokenizer, [*task.train, *memory], chosen.max_tokens, **reading)
     if not rows:
         raise RequestError(f"task {task.name!r} has no rows to learn from")
@@ -113,22 +118,56 @@ def carried_out(
     return replace(tuned, delta=replace(tuned.delta, notes={**tuned.delta.notes, "cpu_seconds": clock.parts}))
 
 
+def states_alone(
+    model: Any,
+    tokenizer: Any,
+    task: Task,
+    config: TuningConfig,
+    change: Delta,
+    *,
+    names: Iterable[str],
+    around: Surroundings,
+    processor: Any | None = None,
+) -> Mapping[str, State]:
+    """What regularizers would have passed on, had the task been the first that they knew of.
+
+    Args:
+        model: As it was before the task.
+        tokenizer: Its tokenizer.
+        task: The task.
+        config: The settings of its training, with method=lora.
+        change: What it taught: an adapter as the settings have it.
+        names: Which states are wanted.
+        around: What the task stood on.
+        processor: Of a model that reads images.
+    """
+    wanted = set(names)
+    terms = tuple(term for term in config.regularizers if term["kind"] in wanted)
+    config = config.model_copy(update={"regularizers": terms})
+    rows = rows_of(tokenizer, task.train, config.max_tokens, processor=processor)
+    with attached(model, config, change) as (network, trained):
+        run = TokenRun(network, tokenizer, rows, [], trained, replace(around, states={}))
+        return _finished(run, prepared_terms(config, run), config, change, []).states
+
+
 def _trained(
     run: TokenRun, terms: Sequence[Term], config: TuningConfig, folder: Path, *, kept: bool
 ) -> tuple[Log, Delta]:
     """The training itself: its log, and the change at its end."""
     network = run.model
+    anchors = sum(run.anchors)
     watching = config.patience is not None and bool(run.held_out)
     args = arguments(
         config,
         folder,
         run.base.device,
-        len(run.rows),
+        len(run.rows) - anchors,
         watching=watching,
         kept=kept and config.sharding == "none",  # the Trainer takes no checkpoint of a sharded model
         checkpointing=config.gradient_checkpointing,
     )
-    trainer = TaskTrainer(run, args, terms, held=len(run.held_out))
+    beside = anchors_beside(args.per_device_train_batch_size, anchors)
+    trainer = TaskTrainer(run, args, terms, held=len(run.held_out), beside=beside)
     trainer.add_callback(Telling(run.around.progress, "training"))
     steps = Averaging(run.trained, config.averaging, folder)
     if steps.each_step:

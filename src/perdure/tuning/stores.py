@@ -44,7 +44,7 @@ def stored(
     """The entries that `fill` gives, or those in `path` where it is there already.
 
     The file is plain numbers (.npy, never pickled) and is read in place: its size is no memory. It is written under
-    a name of this process and renamed when whole, so an interruption leaves no half of it.
+    a name of this process and renamed when whole, so an interruption leaves no half of it; an error leaves nothing.
 
     Args:
         counts: How many entries each row has.
@@ -54,22 +54,27 @@ def stored(
         path: Where they are kept; in memory when not given. Its name must tell them apart: a content hash.
     """
     size = (sum(counts), *shape)
-    if path is not None and path.is_file():
+    if path is None:
+        return _filled(np.empty(size, _KINDS[dtype]), counts, dtype, fill)
+    if path.is_file():
         return RowStore(_opened(path, size), counts)
-    part = None if path is None else path.with_suffix(f".{os.getpid()}.part")
-    if part is None:
-        entries = np.empty(size, _KINDS[dtype])
-    else:
-        part.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(f".{os.getpid()}.part")
+    part.parent.mkdir(parents=True, exist_ok=True)
+    try:
         entries = np.lib.format.open_memmap(part, mode="w+", dtype=_KINDS[dtype], shape=size)
+        _filled(entries, counts, dtype, fill)
+        entries.flush()
+        part.rename(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return RowStore(_opened(path, size), counts)
+
+
+def _filled(entries: np.ndarray, counts: Sequence[int], dtype: torch.dtype, fill: Fill) -> RowStore:
     store = RowStore(entries, counts)
     for number, given in fill():
         entries[store.starts[number] : store.starts[number + 1]] = given.to("cpu", dtype).numpy()
-    if part is None or path is None:
-        return store
-    entries.flush()  # type: ignore[attr-defined]
-    part.rename(path)
-    return RowStore(_opened(path, size), counts)
+    return store
 
 
 def _opened(path: Path, size: tuple[int, ...]) -> np.ndarray:

@@ -1,6 +1,7 @@
 """One transformers Trainer: the task's loss plus weighted penalties."""
 
 import math
+import random
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -43,6 +44,46 @@ class Numbers(Dataset[int]):
         return self._numbers[place]
 
 
+class AnchorsBeside(TrainerCallback):  # type: ignore[misc]
+    """Puts anchors beside the rows of every batch of a training: all in turn, each pass in an order of its own.
+
+    Which ones depends on the seed and on how many batches all processes had before, not on the rows: a training that
+    is taken up again goes on in the turn, and each process has others.
+    """
+
+    def __init__(self, run: Run, count: int, seed: int) -> None:
+        """A turn that starts anew.
+
+        Args:
+            run: Its anchors are its last rows.
+            count: How many stand beside each batch.
+            seed: Of the orders.
+        """
+        self._run, self._count, self._seed = run, count, seed
+        self._anchors = [number for number, anchor in enumerate(run.anchors) if anchor]
+        self._batches = 0
+
+    def __call__(self, numbers: Sequence[int]) -> dict[str, Tensor]:
+        """The batch; rows that only watch the training stand alone."""
+        if max(numbers) >= len(self._run.anchors):
+            return self._run.packed(numbers)
+        start = (self._batches * processes.count() + processes.rank()) * self._count
+        self._batches += 1
+        return self._run.packed([*numbers, *map(self._anchor, range(start, start + self._count))])
+
+    def on_train_begin(self, args: Any, state: Any, _control: Any, train_dataloader: Any, **_more: Any) -> None:
+        """Go on in the turn where the training is taken up."""
+        steps = math.ceil(len(train_dataloader) / args.gradient_accumulation_steps)
+        epochs, more = divmod(state.global_step, steps)
+        self._batches = epochs * len(train_dataloader) + more * args.gradient_accumulation_steps
+
+    def _anchor(self, place: int) -> int:
+        """The anchor at a place of the endless turn."""
+        passes, at = divmod(place, len(self._anchors))
+        drawn = random.Random(f"anchors {self._seed} {passes}")
+        return drawn.sample(self._anchors, len(self._anchors))[at]
+
+
 class TaskTrainer(Trainer):  # type: ignore[misc]
     """A Trainer whose loss is the mean NLL of learnt tokens, or of items, plus Σ weight · penalty.
 
@@ -50,7 +91,16 @@ class TaskTrainer(Trainer):  # type: ignore[misc]
     Each is logged as `regularizer/<name>`, before its weight.
     """
 
-    def __init__(self, run: Run, args: TrainingArguments, terms: Sequence[Term], *, held: int = 0, **more: Any) -> None:
+    def __init__(
+        self,
+        run: Run,
+        args: TrainingArguments,
+        terms: Sequence[Term],
+        *,
+        held: int = 0,
+        beside: int = 0,
+        **more: Any,
+    ) -> None:
         """A Trainer of a run's network.
 
         Args:
@@ -58,23 +108,28 @@ class TaskTrainer(Trainer):  # type: ignore[misc]
             args: The Trainer's own settings.
             terms: The regularizers, prepared.
             held: How many rows follow those of the run, and watch the training.
+            beside: How many anchors stand beside the rows of each batch, the run's anchors being its last rows. An
+                epoch is the other rows once.
             more: Further arguments of the Trainer.
         """
         self._run, self._terms = run, list(terms)
         self._taps: Taps = {key: tap for term in terms for key, tap in term.regularizer.taps(run.model).items()}
         self._sums: dict[str, tuple[float, int]] = {}
         rows = len(run.anchors)
+        anchors = AnchorsBeside(run, beside, args.seed) if beside else None
         super().__init__(
             model=run.model,
             args=args,
-            train_dataset=Numbers(range(rows)),
+            train_dataset=Numbers(range(rows - sum(run.anchors))),
             eval_dataset=Numbers(range(rows, rows + held)) if held else None,
-            data_collator=run.packed,
+            data_collator=anchors or run.packed,
             **more,
         )
         self.model_accepts_loss_kwargs = True  # the number of learnt tokens of all accumulated batches is wanted
         self.loss_is_scaled_for_ga = True
         self.remove_callback(PrinterCallback)
+        if anchors is not None:
+            self.add_callback(anchors)
 
     def compute_loss(
         self,

@@ -109,7 +109,8 @@ def summary(found: ConceptMeasures) -> str:
     parts = [_learnt(row) for row in tuned[:_NAMED]]
     if found.linear is None:
         return in_turn(*parts, _("Nothing else was probed, so nothing can be said of what it may have lost."))
-    return in_turn(*parts, _kept(found.linear), _classes(found))
+    named = _kept_by_name(found.zero_shot) if found.zero_shot is not None else ""
+    return in_turn(*parts, _kept(found.linear), named, _classes(found))
 
 
 def _learnt(row: SetRow) -> str:
@@ -138,6 +139,15 @@ def _kept(mean: ConceptMean) -> str:
         changed=changed,
         since=_moved(mean.against_base),
     )
+
+
+def _kept_by_name(mean: ConceptMean) -> str:
+    changed = _moved(mean.difference)
+    if mean.against_base is None:
+        return _("By the names of the classes alone, it recognises {changed} than before.").format(changed=changed)
+    return _(
+        "By the names of the classes alone, it recognises {changed} than before, and {since} than the original model."
+    ).format(changed=changed, since=_moved(mean.against_base))
 
 
 def _moved(given: Difference) -> str:

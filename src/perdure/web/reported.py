@@ -92,6 +92,8 @@ GATES = (
     N_("task kept: {name}"),
     N_("concepts kept"),
     N_("concepts kept: {name}"),
+    N_("concepts kept by name"),
+    N_("concepts kept by name: {name}"),
     N_("protected concept: {name}"),
     N_("single concepts"),
     N_("retention"),

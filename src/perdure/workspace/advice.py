@@ -13,11 +13,12 @@ from perdure.measuring.statistics import share_of
 from perdure.measuring.task_answers import answer_task
 from perdure.measuring.tuning_probe import Probed, memory_at_hand, probe_tuning, shape_of
 from perdure.measuring.tuning_proposals import Situation, advise_pool, cost_of, propose, settings_from
+from perdure.models.tokens import positions_of
 from perdure.requests.tasks import Task, length_report
 from perdure.settings import checked
 from perdure.tuning.config import TuningConfig
 from perdure.tuning.defaults import usual_pool_settings, usual_settings
-from perdure.tuning.encoding import Row, row_of
+from perdure.tuning.encoding import Row, row_limit, row_of
 from perdure.tuning.grouping import Groups
 from perdure.tuning.similarity import TfidfEncoder
 from perdure.workspace.imprints import Imprints, rank_risks
@@ -73,11 +74,12 @@ class Advisor:
         usual = usual_pool_settings() if pool.value else usual_settings()
         given = _on_top(usual, given)
         asked = checked(TuningConfig, {**usual, **given}, "tuning")
+        limit = row_limit(asked.max_tokens, positions_of(self.model))
         known = self._situation(rows["train"], rows["validation"], asked, already)
         proposals = propose(known, given, usual)
         config = settings_from(proposals, given, usual)
         probed = self._probe(task, rows["train"], config) if probe else None
-        self.earlier.append(Learnt(task.name, instructions_of(task), task.test))
+        self.earlier.append(Learnt(task.name, task.digest, instructions_of(task), task.test))
         counts = {
             id(example): len(row.ids)
             for part in rows
@@ -89,9 +91,9 @@ class Advisor:
             version=self.parent.name,
             rows={part: len(found) for part, found in rows.items()},
             notes=task.notes,
-            lengths=length_report(task, lambda example: counts[id(example)], asked.max_tokens).parts,
-            limit=asked.max_tokens,
-            refused=_refused(task, counts, asked.max_tokens),
+            lengths=length_report(task, lambda example: counts[id(example)], limit).parts,
+            limit=limit,
+            refused=_refused(task, counts, limit),
             group=group,
             already=already,
             risks=risks,
@@ -111,7 +113,7 @@ class Advisor:
         groups = Groups(TfidfEncoder.fitted())
         for one in self.earlier:
             if one.instructions:
-                groups.join(one.name, one.instructions)
+                groups.join(one.name, one.instructions, one.digest)
         return groups
 
     def _group(self, task: Task) -> GroupAdvice:
@@ -120,7 +122,7 @@ class Advisor:
         if not instructions:
             return GroupAdvice(group="", reason="its rows say no instruction to be grouped by")
         before = {name: self.groups.members(name) for name in self.groups.names}
-        joined = self.groups.join(task.name, instructions)
+        joined = self.groups.join(task.name, instructions, task.digest)
         return GroupAdvice(group=joined.group, members=before.get(joined.group, ()), reason=joined.reason)
 
     def _already(self, task: Task, processor: Any | None) -> Share | None:
@@ -148,7 +150,7 @@ class Advisor:
             learnt=[sum(row.learns[1:]) for row in train],
             longest=max(len(row.ids) for row in (*train, *validation)),
             shape=shape_of(self.model, asked),
-            positions=getattr(self.model.config.get_text_config(), "max_position_embeddings", None),
+            positions=positions_of(self.model),
             memory=memory_at_hand(self.model),
             heads=bool(self.heads),
             already=already.value if already else None,
@@ -157,7 +159,8 @@ class Advisor:
 
     def _probe(self, task: Task, rows: Sequence[Row], config: TuningConfig) -> Probed | None:
         around = surroundings_of(self.shop, self.parent)
-        rows = [row for row in rows if len(row.ids) <= config.max_tokens]
+        limit = row_limit(config.max_tokens, positions_of(self.model))
+        rows = [row for row in rows if len(row.ids) <= limit]
         progress = labelled(self.shop, self.parent)
         return probe_tuning(self.model, self.tokenizer, task, rows, config, around, progress=progress) if rows else None
 

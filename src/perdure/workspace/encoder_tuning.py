@@ -7,13 +7,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from perdure.content import digest_json
 from perdure.deltas import Delta
 from perdure.errors import RefusedError, SettingError
+from perdure.measuring.watched import Marks
 from perdure.measuring.watched_files import FOLDER, load_found, read_marks
+from perdure.measuring.watching import check_data
 from perdure.requests.concepts import Probe, Unlabelled
 from perdure.settings import checked
 from perdure.tuning.encoders.config import EncoderTuningConfig
+from perdure.tuning.encoders.rates import with_rate
 from perdure.tuning.regularizer import Surroundings
 from perdure.workspace.contents import Room
 from perdure.workspace.heads import head_bytes, head_name, heads_of
@@ -26,6 +31,23 @@ if TYPE_CHECKING:
     from perdure.workspace.workspace import Workspace
 
 LEARNING = "encoder_tuning"
+ANCHORS = 256
+"""Items of protected concepts that are held beside a set, at most."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """Items of protected concepts that are held beside a set.
+
+    Attributes:
+        key: The identity of the concepts.
+        weights: From the id of a protected concept to how much its items count.
+        places: The places of the items in the data, drawn once.
+    """
+
+    key: str
+    weights: Mapping[str, float]
+    places: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -36,11 +58,13 @@ class LearningPlan:
         parent: The id of the version to tune.
         probe: The labelled set.
         config: The resolved settings.
+        held: What is held beside it; None where no concept is protected, or nothing holds items.
     """
 
     parent: str
     probe: Probe
     config: EncoderTuningConfig
+    held: Held | None = None
 
     def recipe(self) -> dict[str, Any]:
         """The plan as JSON, for the manifest."""
@@ -49,9 +73,14 @@ class LearningPlan:
             "kind": LEARNING,
             "set": {**learnt, "classes": len(self.probe.classes), "rows": len(self.probe.train)},
             "config": self.config.model_dump(mode="json"),
+            **self._anchors(),
             "restraint": "none",
             "restraint_config": {"kind": "none"},
         }
+
+    def _anchors(self) -> dict[str, Any]:
+        held = self.held
+        return {"anchors": {"key": held.key, "weights": held.weights, "rows": len(held.places)}} if held else {}
 
     @property
     def digest(self) -> str:
@@ -62,7 +91,7 @@ class LearningPlan:
 def plan_learning(
     shop: "Workspace", probe: Probe, settings: Mapping[str, Any], *, on: "str | Version" = ""
 ) -> LearningPlan:
-    """What learning a labelled set would do; nothing is computed.
+    """What learning a labelled set would do; nothing is trained.
 
     Raises:
         RefusedError: The version stands on a rejected one.
@@ -74,7 +103,10 @@ def plan_learning(
     rejected = shop.rejected(parent)
     if rejected is not None:
         raise RefusedError(f"{parent.name} stands on {rejected.name}, which was rejected; tune another version")
-    return LearningPlan(parent.id, probe, checked(EncoderTuningConfig, settings, "tuning of an encoder"))
+    config = checked(EncoderTuningConfig, settings, "tuning of an encoder")
+    if config.learning_rate is None:
+        config = with_rate(config, encoder_of(shop, parent), probe.side)
+    return LearningPlan(parent.id, probe, config, _held(shop, probe, config))
 
 
 def learn_set(
@@ -87,7 +119,7 @@ def learn_set(
     parent = shop.version(plan.parent)
     work = shop.folder / "work" / f"learning-{plan.digest[:32]}"
     started = time.monotonic()
-    anchors, weights = _anchors(shop, plan)
+    anchors, weights = _anchors(shop, plan.held)
     tuned = tune_encoder(
         encoder_of(shop, parent),
         probe,
@@ -104,14 +136,31 @@ def learn_set(
     return version
 
 
-def _anchors(shop: "Workspace", plan: LearningPlan) -> tuple[Unlabelled | None, Sequence[float] | None]:
-    """The data of protected concepts, where something holds features; nothing where no concept is protected."""
+def _held(shop: "Workspace", probe: Probe, config: EncoderTuningConfig) -> Held | None:
+    """Items of protected concepts, drawn by the seed, where something holds them."""
     marks = read_marks(shop.folder / FOLDER)
-    if marks is None or not any(marks.weights.values()) or not plan.config.terms():
-        return None, None
+    if marks is None or not any(marks.weights.values()) or not config.holds_anchors:
+        return None
     found = load_found(shop.folder / FOLDER, marks.key)
+    if found.card.side != probe.side:
+        return None
+    drawn = np.random.default_rng(config.seed).permutation(found.protected(marks))[:ANCHORS]
+    return Held(marks.key, dict(marks.weights), tuple(sorted(map(int, drawn)))) if len(drawn) else None
+
+
+def _anchors(shop: "Workspace", held: Held | None) -> tuple[Unlabelled | None, Sequence[float] | None]:
+    """The held items and how much each counts.
+
+    Raises:
+        RequestError: Their data is not where it was, or has changed.
+    """
+    if held is None:
+        return None, None
+    found = load_found(shop.folder / FOLDER, held.key)
     data = data_of(found)
-    return (data, found.weights(marks)) if data.side == plan.probe.side else (None, None)
+    check_data(found, data)
+    weights = found.weights(Marks(key=held.key, weights=dict(held.weights)))
+    return data.select(held.places), [weights[place] for place in held.places]
 
 
 def _surroundings(shop: "Workspace", parent: Version) -> Surroundings:

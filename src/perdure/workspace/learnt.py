@@ -27,6 +27,7 @@ class Learnt:
     """
 
     name: str
+    digest: str
     instructions: tuple[str, ...]
     test: tuple[Example, ...]
 
@@ -40,7 +41,7 @@ def learnt_by(shop: "Workspace", version: Version) -> list[Learnt]:
             test = kept_tests(shop, step)
             said = task.get("instruction") or ""
             instructions = (said,) if said else tuple(sorted({row.instruction for row in test if row.instruction}))
-            found[task["digest"]] = Learnt(task["name"], instructions, test)
+            found[task["digest"]] = Learnt(task["name"], task["digest"], instructions, test)
     return list(found.values())
 
 

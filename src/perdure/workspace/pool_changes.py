@@ -57,7 +57,7 @@ def part_task(shop: "Workspace", task: str, *, on: "str | Version" = "", actor: 
         joined = pool.part(task)
         if shared:
             note = f"shared with {old} until {task} was parted from it"
-            pool.put(joined.group, shared, transposed=is_transposed(shop, parent), note=note)
+            pool.put(joined.group, shared, task, transposed=is_transposed(shop, parent), note=note)
         now = pool.current(old)
         served = now.tasks if now else ()
         details = {

@@ -12,19 +12,22 @@ from typing import TYPE_CHECKING, Any
 from perdure.content import digest_json
 from perdure.deltas import Change, Delta
 from perdure.errors import RefusedError, SettingError
+from perdure.models.tokens import positions_of
 from perdure.requests.tasks import Example, Task
 from perdure.settings import checked
 from perdure.tuning.averaging import refactored
 from perdure.tuning.carrying import carried
 from perdure.tuning.config import AveragingConfig, TuningConfig
-from perdure.tuning.encoding import rows_of
+from perdure.tuning.encoding import row_limit, rows_of
 from perdure.tuning.grouping import Groups, Joined
 from perdure.tuning.merging import Merge, check_merge
 from perdure.tuning.pool import Pool
 from perdure.tuning.pool_settings import PoolConfig, instructions_of, settings_of
 from perdure.tuning.reading import row_losses
+from perdure.tuning.regularizer import State
 from perdure.tuning.replay import Memory, remembered
 from perdure.workspace.pool_changes import POOLED, commit_pool, is_transposed
+from perdure.workspace.pool_folder import flat_name
 from perdure.workspace.pools import bring, has_pool, opened_pool, weights_id
 from perdure.workspace.records import Version
 from perdure.workspace.seeing import processor_for
@@ -76,8 +79,9 @@ class PoolPlan:
 
     def recipe(self) -> dict[str, Any]:
         """The plan as JSON, for the manifest."""
-        pool = self.pool.model_dump(mode="json")
-        return {**self.tuning.recipe(), "kind": POOLED, "action": "tune", "pool": pool, "group": self.joined.group}
+        recipe, pool = self.tuning.recipe(), self.pool.model_dump(mode="json")
+        task = {**recipe["task"], "name": self.joined.task}
+        return {**recipe, "kind": POOLED, "action": "tune", "task": task, "pool": pool, "group": self.joined.group}
 
 
 def plan_in_pool(
@@ -135,13 +139,15 @@ def carry_out_in_pool(shop: "Workspace", plan: PoolPlan, *, actor: str) -> Versi
         tuned, work = _trained(shop, parent, plan, begun)
         total, error = _summed(begun.adapter, tuned.delta, plan.config.rank)
         merge, unseen = _judged(shop, parent, plan, pool, begun, total)
-        group = joined.group
+        group, states = joined.group, tuned.states
         if merge is not None and not merge.merged:
-            group = _parted(pool, plan.task.name, merge)
+            group = _parted(pool, joined.task, merge)
+            states = _states_alone(shop, parent, plan, begun, tuned)
             total, error = _summed(begun.adapter, tuned.alone, plan.config.rank)
-        pool.put(group, total, transposed=is_transposed(shop, parent), note=f"learnt {plan.task.name}")
+        pool.put(group, total, joined.task, transposed=is_transposed(shop, parent), note=f"learnt {joined.task}")
         mine = begun.alone or group == joined.group
         notes = notes_of(plan.tuning, tuned, begun.memory if mine else Memory(), time.monotonic() - started)
+        notes["task"]["name"] = joined.task
         notes["pool"] = {
             "group": group,
             "joined": asdict(joined),
@@ -152,7 +158,7 @@ def carry_out_in_pool(shop: "Workspace", plan: PoolPlan, *, actor: str) -> Versi
             "growth": asdict(pool.growth_report()),
         }
         version = commit_pool(shop, parent, pool, {**plan.recipe(), "group": group}, notes, actor=actor)
-    keep_states(shop, version, tuned.states)
+    keep_states(shop, version, states)
     shutil.rmtree(work, ignore_errors=True)
     return version
 
@@ -162,13 +168,15 @@ class _Begun:
     """What a training starts from.
 
     Attributes:
+        task: The task's name in the pool.
         group: The group whose adapter the model carries; None: the base alone.
         adapter: That adapter.
         alone: Whether nothing shares the adapter yet, so that nothing has to be averaged with.
-        last: The version that trained this group last, whose states and memory are gone on with.
+        last: The version that trained that adapter, whose states and memory are gone on with.
         memory: What of the group's rows was kept.
     """
 
+    task: str
     group: str | None
     adapter: Delta
     alone: bool
@@ -180,15 +188,20 @@ def _begin(shop: "Workspace", parent: Version, pool: Pool, joined: Joined) -> _B
     group = joined.nearest if joined.opened else joined.group
     adapter = bring(shop, parent, pool, group) if group else Delta()
     alone = joined.opened or not adapter
-    line = [] if alone else [step for step in shop.archive.lineage(parent) if _trained_in(step, joined.group)]
-    kept = shop.archive.solved(line[-1]).notes.get("memory") if line else None
+    last = None if alone else _brought_by(shop, parent, pool, joined.group)
+    kept = shop.archive.solved(last).notes.get("memory") if last else None
     memory = remembered(kept) if kept else Memory()
-    return _Begun(group if adapter else None, adapter, alone, line[-1] if line else None, memory)
+    return _Begun(joined.task, group if adapter else None, adapter, alone, last, memory)
 
 
-def _trained_in(step: Version, group: str) -> bool:
-    recipe = step.manifest.recipe
-    return (recipe.get("kind"), recipe.get("action"), recipe.get("group")) == (POOLED, "tune", group)
+def _brought_by(shop: "Workspace", parent: Version, pool: Pool, group: str) -> Version:
+    """The version that brought the adapter a group has in use: after a rollback not the last that trained it."""
+    current = pool.current(group)
+    assert current is not None
+    folder = flat_name(f"{current.folder}/")
+    return next(
+        step for step in shop.archive.lineage(parent) if any(name.startswith(folder) for name in step.manifest.files)
+    )
 
 
 def _trained(shop: "Workspace", parent: Version, plan: PoolPlan, begun: _Begun) -> "tuple[Tuned, Path]":
@@ -217,6 +230,30 @@ def _trained(shop: "Workspace", parent: Version, plan: PoolPlan, begun: _Begun) 
     return tuned, work
 
 
+def _states_alone(
+    shop: "Workspace", parent: Version, plan: PoolPlan, begun: _Begun, tuned: "Tuned"
+) -> Mapping[str, State]:
+    """What regularizers pass on of a task that got a group of its own: nothing of the group it was to share."""
+    from perdure.tuning.run import states_alone
+
+    if not tuned.states:
+        return {}
+    network, tokenizer = shop.load(parent)
+    around = surroundings_of(shop, parent, carried=begun.adapter, states={})
+    processor = processor_for(shop, parent, plan.task.train)
+    with carried(network, begun.adapter):
+        return states_alone(
+            network,
+            tokenizer,
+            plan.task,
+            plan.config,
+            tuned.alone,
+            names=tuned.states,
+            around=around,
+            processor=processor,
+        )
+
+
 def _summed(adapter: Delta, change: Delta, rank: int) -> tuple[Delta, float]:
     """Both together, brought back to the rank, and the largest relative error of that over all matrices."""
     if not adapter:
@@ -239,14 +276,15 @@ def _judged(
         return None, None
     current = pool.current(begun.group)
     members = pool.groups.members(begun.group)
-    names = {name for name in (current.tasks if current else ()) if name in members and name != plan.task.name}
+    names = [name for name in (current.tasks if current else ()) if name in members and name != begun.task]
     if not names:
         return None, None
-    asked = _kept_rows(shop, parent, names)
-    if len(asked) < 2:
-        return None, {"reason": f"not judged: {len(asked)} test rows of {', '.join(sorted(names))} were kept"}
+    asked = _kept_rows(shop, parent, {name: pool.groups.tasks[name].digest for name in names})
     network, tokenizer = shop.load(parent)
-    rows = rows_of(tokenizer, asked, _LONGEST, processor=processor_for(shop, parent, asked))
+    read = rows_of(tokenizer, asked, _LONGEST, processor=processor_for(shop, parent, asked))
+    rows = [row for row in read if len(row.ids) <= row_limit(_LONGEST, positions_of(network))]
+    if len(rows) < 2:
+        return None, {"reason": f"not judged: {len(rows)} test rows of {', '.join(sorted(names))} were kept"}
     losses = []
     for adapter in (begun.adapter, total):
         with carried(network, adapter):
@@ -254,12 +292,19 @@ def _judged(
     return check_merge(losses[0], losses[1], allowed=plan.pool.allowed), None
 
 
-def _kept_rows(shop: "Workspace", parent: Version, names: set[str]) -> list[Example]:
-    """The test rows of tasks, each as the newest version that learnt it kept them."""
+def _kept_rows(shop: "Workspace", parent: Version, digests: Mapping[str, str]) -> list[Example]:
+    """The test rows of tasks, each as the newest version that learnt it kept them.
+
+    Args:
+        shop: The workspace.
+        parent: The version whose lineage learnt them.
+        digests: By the tasks' names; empty where a task is told by its name alone.
+    """
     found: dict[str, tuple[Example, ...]] = {}
     for step in shop.archive.lineage(parent)[1:]:
-        name = step.manifest.recipe.get("task", {}).get("name")
-        if name in names:
+        learnt = step.manifest.recipe.get("task", {})
+        name = learnt.get("name")
+        if name in digests and digests[name] in ("", learnt["digest"]):
             found[name] = kept_tests(shop, step)
     return [row for name in sorted(found) for row in found[name]]
 
@@ -279,7 +324,7 @@ def _joined(pool: Pool, task: Task) -> Joined:
     texts = instructions_of(task)
     if not texts:
         raise SettingError(f"task {task.name!r} has neither instructions nor prompts in words to be grouped by")
-    return pool.join(task.name, texts)
+    return pool.join(task.name, texts, task.digest)
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """The labelled sets of a workspace: probed in every report of an encoder, read from where they lie."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,14 +52,44 @@ def probe_sets(shop: "Workspace") -> tuple[ProbeSet, ...]:
 
 
 def add_set(shop: "Workspace", entry: ProbeSet, *, actor: str) -> bool:
-    """Have a set probed from now on; whether it was not before. One of the same name takes the place of the other."""
+    """Have a set probed from now on; whether it was not before. The same content elsewhere takes the other's place.
+
+    Raises:
+        RequestError: Another set has its name, or it holds what the model does not read.
+    """
     known = probe_sets(shop)
     if entry in known:
         return False
+    _check_side(shop, entry)
     shop.archive.check_permitted("comment", actor)
-    _write(shop, [each for each in known if each.name != entry.name and each.digest != entry.digest] + [entry])
+    others = [each for each in known if each.digest != entry.digest]
+    if any(each.name == entry.name for each in others):
+        raise RequestError(
+            f"another labelled set is called {entry.name!r}: give this one another name (--name), or drop that one "
+            f"first, which takes the right to change the policy: perdure concepts drop {entry.name}"
+        )
+    _write(shop, [*others, entry])
     shop.archive.record("probe set added", entry.model_dump(mode="json", exclude={"path"}), actor=actor)
     return True
+
+
+def named_apart(shop: "Workspace", probes: "Sequence[Probe]", paths: Sequence[str]) -> "list[Probe]":
+    """Labelled sets under names of their own: one whose name another has gets the folder that it lies in before it.
+
+    Args:
+        shop: The workspace, whose sets keep their names.
+        probes: The sets.
+        paths: Where each lies.
+    """
+    taken = {each.name: each.digest for each in probe_sets(shop)}
+    found = []
+    for probe, path in zip(probes, paths, strict=True):
+        folders, name = list(Path(path).absolute().parts[1:-1]), probe.name
+        while folders and taken.get(name, probe.digest) != probe.digest:
+            name = f"{folders.pop()}/{name}"
+        taken[name] = probe.digest
+        found.append(replace(probe, name=name))
+    return found
 
 
 def drop_set(shop: "Workspace", name: str, *, actor: str) -> ProbeSet:
@@ -109,8 +141,8 @@ def entry_of(
     """What is kept of a set that `read_probe` gave for these arguments."""
     return ProbeSet(
         name=probe.name,
-        path=_told(path),
-        test_path=_told(test_path),
+        path=place_of(path),
+        test_path=place_of(test_path),
         digest=probe.digest,
         side=probe.side,
         test_share=test_share,
@@ -118,7 +150,18 @@ def entry_of(
     )
 
 
-def _told(path: str | Path) -> str:
+def _check_side(shop: "Workspace", entry: ProbeSet) -> None:
+    """Raises: RequestError."""
+    from perdure.workspace.watched import encoder_of
+
+    sides = encoder_of(shop, shop.newest()).sides
+    if entry.side not in sides:
+        read = " and ".join(f"{side}s" for side in sides)
+        raise RequestError(f"the set {entry.name!r} holds {entry.side}s; this workspace's model reads {read}")
+
+
+def place_of(path: str | Path) -> str:
+    """Where data lies, wherever it is asked for from: a whole path, or the id of a data set on the hub."""
     return str(Path(path).absolute()) if str(path) and Path(path).exists() else str(path)
 
 

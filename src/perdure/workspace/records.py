@@ -88,6 +88,7 @@ class Verification:
         versions: How many versions were checked.
         objects: How many loose objects and packed tensors were checked.
         ledger_rows: How many rows the ledger has.
+        pools: How many versions' pools of adapters were checked: that each adapter is the one that the router names.
         unlisted: Files among the objects that no version uses: left-overs of crashes, harmless.
         deep: Whether every byte was read.
         head: The hash of the last ledger row, to be noted outside the workspace.
@@ -97,6 +98,7 @@ class Verification:
     versions: int
     objects: int
     ledger_rows: int
+    pools: int
     unlisted: int
     deep: bool
     head: str

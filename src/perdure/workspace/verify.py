@@ -13,8 +13,9 @@ from perdure.workspace import ledger, taught
 from perdure.workspace.database import Database, check_file
 from perdure.workspace.encodings import dtype_name
 from perdure.workspace.garbage import object_files
-from perdure.workspace.manifest import Manifest, TensorRecord, read_manifest
+from perdure.workspace.manifest import Manifest, TensorRecord, is_pool_file, read_manifest
 from perdure.workspace.objects import ObjectStore, TensorReader
+from perdure.workspace.pool_folder import check_pool
 from perdure.workspace.records import Verification
 from perdure.workspace.replaying import check_decisions
 
@@ -81,7 +82,7 @@ def check_workspace(store: ObjectStore, database: Database, *, deep: bool, head:
         head: The hash of a ledger row that must be there.
     """
     findings = _Findings()
-    counts = dict.fromkeys(("versions", "objects", "unlisted"), 0)
+    counts = dict.fromkeys(("versions", "objects", "pools", "unlisted"), 0)
     rows, last = 0, ""
     with findings.noting("database: "):
         connection = database.connection()
@@ -95,6 +96,7 @@ def check_workspace(store: ObjectStore, database: Database, *, deep: bool, head:
         counts["versions"] = _check_manifests(store, connection, findings)
         counts["objects"] = _check_tensors(store, findings, deep)
         counts["objects"] += _check_documents(store, connection, findings, deep)
+        counts["pools"] = _check_pools(store, findings) if deep else 0
         _check_copies(store, connection, findings, deep)
         counts["unlisted"] = _count_unlisted(store, connection)
     problems = tuple(dict.fromkeys(findings.problems))
@@ -184,6 +186,18 @@ def _check_documents(store: ObjectStore, connection: sqlite3.Connection, finding
             if known is not None:  # a reference that no version uses itself any more
                 store.loose_file(known, hashed=deep)
     return len(labels)
+
+
+def _check_pools(store: ObjectStore, findings: _Findings) -> int:
+    """The pool of every version, each adapter once; how many pools."""
+    known, count = set[str](), 0
+    for version, manifest in findings.manifests.items():
+        files = {name: stored for name, stored in manifest.files.items() if is_pool_file(name)}
+        with findings.noting(f"{version}, its pool: "):
+            if files:
+                count += 1
+                check_pool(files, store.read, known)
+    return count
 
 
 def _check_copies(store: ObjectStore, connection: sqlite3.Connection, findings: _Findings, deep: bool) -> None:

@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from perdure.models.encoders import TEMPLATES, Template
 from perdure.tuning.config import AveragingConfig, TrainingConfig
 
 
@@ -19,15 +20,25 @@ class EncoderTuningConfig(TrainingConfig):
         description="What the head starts from: a probe of the frozen features (LP-FT), the classes' names (two "
         "towers), or nothing",
     )
-    templates: tuple[str, ...] = Field(
-        ("a photo of a {}.",), min_length=1, description="zero_shot: texts that a class's name is written into"
+    templates: tuple[Template, ...] = Field(
+        TEMPLATES, min_length=1, description="zero_shot: texts that a class's name is written into"
     )
     targets: tuple[str, ...] | None = Field(
         None, min_length=1, description="Endings of the names of tensors or modules that are trained; all if not given"
     )
-    learning_rate: float = Field(1e-5, gt=0, description="AdamW's learning rate of the encoder")
+    epochs: float = Field(6, gt=0, description="Passes over the items")
+    learning_rate: float | None = Field(  # type: ignore[assignment]  # a number wherever something is trained
+        None,
+        gt=0,
+        description="AdamW's learning rate of the encoder; if not given 2e-4 for adapters, 1e-4 for convolutional "
+        "nets, 3e-5 for transformers of less than 50 million parameters, 1e-5 for larger ones",
+    )
     head_learning_rate: float = Field(1e-3, gt=0, description="AdamW's learning rate of the head")
-    batch_size: int = Field(32, ge=1, description="Items of a batch")
+    schedule: Literal["constant", "linear", "cosine"] = Field("cosine", description="How the learning rate goes on")
+    warmup: int | float = Field(
+        0.1, ge=0, description="Steps until the learning rate is reached; below 1 the share of all steps"
+    )
+    batch_size: int = Field(16, ge=1, description="Items of a batch that are learnt")
     averaging: AveragingConfig = AveragingConfig(form="none")
 
     @model_validator(mode="after")

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from perdure.content import atomic_path, canonical_json
+from perdure.content import atomic_path, canonical_json, digest_json, digest_tensor
 from perdure.errors import IntegrityError, SettingError
 from perdure.models.encoders import Encoder
 from perdure.tuning.encoders.probing import fitted_probe
@@ -46,6 +46,11 @@ class Head:
         if self.weight_CD.dim() != 2 or len(self.weight_CD) != count or self.bias_C.shape != (count,):
             shapes = f"{list(self.weight_CD.shape)} and {list(self.bias_C.shape)}"
             raise SettingError(f"a head of {count} classes needs weights [C, D] and a bias [C]; given {shapes}")
+
+    @property
+    def digest(self) -> str:
+        """The identity of its weights and classes."""
+        return digest_json([digest_tensor(self.weight_CD), digest_tensor(self.bias_C), self.classes])
 
     def logits(self, pooled_BD: Tensor) -> Tensor:
         """The logits [B, C] of what a probe reads."""

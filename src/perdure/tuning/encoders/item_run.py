@@ -128,13 +128,18 @@ class ItemRun(Run):
         return [self.model.side, list(self.model.start.classes), list(self.digests), list(self.labels)]
 
     def tokens(self, number: int, size: int) -> int:
-        """How many tokens or places of an item a stage shows; one where a probe reads."""
+        """How many tokens or places of an item a stage shows: all of a text's own, or the one that a probe reads."""
         lengths: Sequence[int] | None = self._lengths  # type: ignore[attr-defined]
-        return size if lengths is None else min(size, lengths[number])
+        return size if lengths is None or size == 1 else lengths[number]
 
     def told(self, _number: int) -> int:
         """One distribution for each head of before."""
         return len(self.known)
+
+    @property
+    def asked(self) -> Mapping[str, Any]:
+        """The heads of before."""
+        return {"heads": [head.digest for head in self.known]}
 
     @property
     def outcomes(self) -> int:

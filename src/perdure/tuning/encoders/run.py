@@ -3,6 +3,7 @@
 Shape suffixes: N items, C classes, D features.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -13,15 +14,17 @@ import torch
 from torch import Tensor
 
 from perdure.deltas import Delta
-from perdure.errors import RequestError, SettingError
+from perdure.errors import RequestError, SettingError, TuneError
 from perdure.models.encoders import Encoder
 from perdure.requests.concepts import Probe, Unlabelled
 from perdure.tuning import processes
+from perdure.tuning.config import anchors_beside
 from perdure.tuning.encoders.classifier import Classifier
 from perdure.tuning.encoders.config import EncoderTuningConfig
 from perdure.tuning.encoders.heads import Head, probe_head, random_head, zero_shot_head
 from perdure.tuning.encoders.item_run import ItemRun
 from perdure.tuning.encoders.prepared import COUNTS, Prepared, prepare_items
+from perdure.tuning.encoders.rates import with_rate
 from perdure.tuning.encoders.trainer import ItemTrainer, optimizer_of
 from perdure.tuning.encoders.weights import encoder_attached
 from perdure.tuning.encoding import IGNORED
@@ -32,6 +35,7 @@ from perdure.tuning.run import Log, carried_out
 from perdure.tuning.trainer import Telling, Term, arguments
 
 _AT_ONCE = 64
+_ASKED = 128  # items by whose loss a collapse is seen
 
 
 @dataclass(frozen=True)
@@ -80,16 +84,16 @@ def tune_encoder(
         around: What the tuning stands on; its `original` opens an encoder.
         known: Heads of earlier sets, whose answers distillation holds; where there are none, the answers of a linear
             probe of the features before.
-        anchors: Items that regularizers hold on to besides, not learnt.
+        anchors: Items that regularizers hold on to besides, not learnt: some stand beside each batch.
         anchor_weights: How much each counts where it is held; a task's own items count 1.
         work: Folder of checkpoints; a training that was interrupted goes on from the last one there.
 
     Raises:
         RequestError: Nothing to learn from, or an item that cannot be read.
         SettingError: Settings that do not fit the encoder.
-        TuneError: The loss is not a number, or memory ran out.
+        TuneError: The loss is not a number, the training unlearnt what its head knew, or memory ran out.
     """
-    chosen = config or EncoderTuningConfig()
+    chosen = with_rate(config or EncoderTuningConfig(), encoder, probe.side)
     clock = Clock()
     with (
         torch.random.fork_rng(devices=[]),
@@ -116,19 +120,23 @@ def item_run(
     anchors: Unlabelled | None = None,
     anchor_weights: Sequence[float] | None = None,
 ) -> Iterator[ItemRun]:
-    """While open, a labelled set about to be learnt; afterwards the encoder is as it was. Arguments: `tune_encoder`."""
+    """While open, a labelled set about to be learnt; afterwards the encoder is as it was. Arguments: `tune_encoder`.
+
+    The encoder is in evaluation mode all the while.
+    """
     _check(probe, anchors, anchor_weights)
     if around.cache is not None and not around.model_id:
         around = replace(around, model_id=encoder.digest)
     items, labels, digests = _rows(encoder, probe, anchors, around)
-    start = _start(encoder, probe, config, items)
-    if not known and any(name == "distillation" for name, _ in config.terms()):
-        known = [start if config.head != "random" else _probe_head(encoder, probe, items, config.seed)]
     held = None if anchor_weights is None else [1.0] * len(probe.train) + list(anchor_weights)
     dtype = next(encoder.model.parameters()).dtype
-    with encoder_attached(encoder, probe.side, config, items) as (adapted, trained):
-        network = Classifier(encoder, probe.side, start, known, dtype=dtype).eval()
-        yield ItemRun(network, items, labels, digests, trained, around, known, adapted, held)
+    with evaluating(encoder.model):
+        start = _start(encoder, probe, config, items)
+        if not known and any(name == "distillation" for name, _ in config.terms()):
+            known = [start if config.head != "random" else _probe_head(encoder, probe, items, config.seed)]
+        with encoder_attached(encoder, probe.side, config, items) as (adapted, trained):
+            network = Classifier(encoder, probe.side, start, known, dtype=dtype).eval()
+            yield ItemRun(network, items, labels, digests, trained, around, known, adapted, held)
 
 
 def interpolated(tuned: TunedEncoder, share: float) -> tuple[Delta, Head]:
@@ -205,17 +213,56 @@ def _pooled(encoder: Encoder, probe: Probe, items: Prepared, numbers: Sequence[i
     kind = next(encoder.model.parameters()).dtype
     inputs = {name: value.to(encoder.device) for name, value in items.batch(numbers).items() if name != COUNTS}
     inputs = {name: value.to(kind) if value.is_floating_point() else value for name, value in inputs.items()}
-    with evaluating(encoder.model):
-        return encoder.seen(probe.side, inputs).pooled_BD.float().cpu()
+    return encoder.seen(probe.side, inputs).pooled_BD.float().cpu()
 
 
 def _trained(
     run: ItemRun, terms: Sequence[Term], config: EncoderTuningConfig, folder: Path, *, kept: bool
 ) -> tuple[Log, Delta]:
     """The training itself: its log, and the change at its end."""
-    args = arguments(config, folder, run.model.device, len(run.labels), kept=kept)
-    trainer = ItemTrainer(run, args, terms, optimizers=(optimizer_of(run, config), None))
+    anchors = sum(run.anchors)
+    args = arguments(config, folder, run.model.device, len(run.labels) - anchors, kept=kept)
+    beside = anchors_beside(config.batch_size, anchors) if config.holds_anchors else 0
+    trainer = ItemTrainer(run, args, terms, beside=beside, optimizers=(optimizer_of(run, config), None))
     trainer.add_callback(Telling(run.around.progress, "training"))
+    before = task_loss(run)
     trainer.train(resume_from_checkpoint=last_checkpoint(folder, "trainer_state.json"))
     run.model.eval()
+    check_learnt(before, task_loss(run), len(run.model.start.classes), config)
     return trainer.figures(), run.trained.delta().check_finite()
+
+
+@torch.no_grad()
+def task_loss(run: ItemRun) -> float:
+    """The mean cross-entropy of some items that are learnt, evenly spaced, as the network is now; nats."""
+    rows = [number for number, anchor in enumerate(run.anchors) if not anchor]
+    rows = rows[:: max(1, len(rows) // _ASKED)][:_ASKED]
+    losses = [run.forward(run.model, run.batch(part)).losses() for part in run.batches(rows)]
+    return float(torch.cat(losses).double().mean())
+
+
+def check_learnt(before: float, after: float, classes: int, config: EncoderTuningConfig) -> None:
+    """Refuse a training that collapsed.
+
+    A training lowers the loss of the items that it learns. It collapsed where their loss ended three quarters of the
+    way from its start to ln C, that of a guess, or beyond; and by a quarter of ln C above the start at least, so that
+    a start that knows no more than a guess is not held against it.
+
+    Args:
+        before: The loss of items that are learnt, before the training.
+        after: Of the same items after it.
+        classes: Between how many classes they are told.
+        config: The settings, for the message.
+
+    Raises:
+        TuneError: It collapsed.
+    """
+    guess = math.log(max(classes, 2))
+    limit = before + max(0.75 * (guess - before), 0.25 * guess)
+    if after <= limit:
+        return
+    raise TuneError(
+        f"the training collapsed: the loss of items that it learnt went from {before:.2f} to {after:.2f}, and a guess "
+        f"has {guess:.2f}; lower learning_rate to a tenth (now {config.learning_rate:g}), with a warm-up (warmup=0.1). "
+        "Nothing was stored"
+    )

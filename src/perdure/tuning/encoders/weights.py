@@ -51,11 +51,16 @@ def read_tensors(encoder: Encoder, side: Side, items: Prepared) -> list[str]:
             weight.requires_grad_(True)
         with torch.enable_grad():
             pooled_BD = encoder.seen(side, inputs, grad=True).pooled_BD
-        found = torch.autograd.grad(pooled_BD.float().sum(), list(weights.values()), allow_unused=True)
+            found = torch.autograd.grad(pooled_BD.float().sum(), list(weights.values()), allow_unused=True)
     finally:
         for name, weight in weights.items():
             weight.requires_grad_(flags[name])
     return [name for name, gradient in zip(weights, found, strict=True) if gradient is not None]
+
+
+def is_projection(part: nn.Module) -> bool:
+    """Whether a module is a linear projection."""
+    return isinstance(part, nn.Linear) or type(part).__name__ == "Conv1D"
 
 
 def _projections(encoder: Encoder, side: Side, names: Sequence[str]) -> list[str]:
@@ -68,7 +73,7 @@ def _projections(encoder: Encoder, side: Side, names: Sequence[str]) -> list[str
         f"{stage}.{name}.weight"
         for stage, module in encoder.stages(side).items()
         for name, part in module.named_modules()
-        if (isinstance(part, nn.Linear) or type(part).__name__ == "Conv1D") and f"{stage}.{name}.weight" in names
+        if is_projection(part) and f"{stage}.{name}.weight" in names
     ]
     if not found:
         raise SettingError(

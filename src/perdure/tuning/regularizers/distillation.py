@@ -24,6 +24,11 @@ class DistillationConfig(RegularizerConfig):
     reference: Reference = Field("previous", description="The model before this task, or the one before all")
     top_k: int = Field(64, ge=1, description="Tokens of each distribution that are told apart; the rest is one outcome")
 
+    @property
+    def holds_anchors(self) -> bool:
+        """Unless it holds the task's rows alone."""
+        return self.on != "task"
+
 
 @regularizers.register("distillation", config=DistillationConfig, paper="Li and Hoiem, TPAMI 2017, arXiv 1606.09282")
 class Distillation:
@@ -41,7 +46,7 @@ class Distillation:
         on = self._config.on
         numbers = [number for number, anchor in enumerate(run.anchors) if on == "all" or anchor == (on == "anchors")]
         self._places = {number: place for place, number in enumerate(numbers)}
-        settings = {"kind": "distillation", "top_k": self._config.top_k, "rows": on}
+        settings = {"kind": "distillation", "top_k": self._config.top_k, "rows": on, **run.asked}
         path = cache_file(run, self._config.reference, settings)
         with run.reference(self._config.reference) as model:
             self._targets = targets(run, model, self._config.top_k, numbers=numbers, path=path)

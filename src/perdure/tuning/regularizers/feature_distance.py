@@ -41,6 +41,11 @@ class FeatureDistanceConfig(RegularizerConfig):
     reference: Reference = Field("previous", description="The model before this task, or the one before all")
     cached: bool = Field(True, description="Read the reference once and keep its features; else at every step")
 
+    @property
+    def holds_anchors(self) -> bool:
+        """Always."""
+        return True
+
 
 @regularizers.register("feature_distance", config=FeatureDistanceConfig, paper="Mukhoti et al., TMLR 2024, 2308.13320")
 class FeatureDistance:
@@ -129,19 +134,27 @@ class FeatureDistance:
 
     def _look(self, model: Any) -> None:
         """The sizes of the layers; the mean and scale of each dimension where a single one is massive, else 0 and 1."""
+        self._sizes = self._sizes_in(model)
         step = max(1, len(self._run.anchors) // _SAMPLE)
         raw: dict[str, list[Tensor]] = {name: [] for name in self._names}
-        self._sizes: dict[str, tuple[int, int]] = {}
         for seen in self._run.read(model, self.taps(model), range(0, len(self._run.anchors), step)):
             for name, raw_ND, _ in self._raw(seen):
                 raw[name].append(raw_ND)
-                self._sizes[name] = (seen.taps[name].shape[1], seen.taps[name].shape[2])
         if self._config.form == "published":  # divided along a single token, a feature is its sign
             self._names = [name for name in self._names if self._sizes[name][0] > 1]
         self._scales = {}
         for name in self._names:
             shift_LD, factor_LD = standardisation(torch.cat(raw[name])[:, None])
             self._scales[name] = (shift_LD[0], factor_LD[0])
+
+    def _sizes_in(self, model: Any) -> dict[str, tuple[int, int]]:
+        """Of each layer how many tokens it shows of the longest row, and their width.
+
+        In the longest row alone a layer of a single place differs from one of tokens wherever any row has several.
+        """
+        longest = max(range(len(self._run.anchors)), key=lambda number: self._run.tokens(number, 2))
+        (seen,) = self._run.read(model, self.taps(model), [longest])
+        return {name: (seen.taps[name].shape[1], seen.taps[name].shape[2]) for name in self._names}
 
     def _shapes(self, number: int) -> list[tuple[int, int]]:
         """How many features of which width are kept of a row, layer by layer."""

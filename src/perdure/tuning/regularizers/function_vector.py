@@ -48,6 +48,11 @@ class FunctionVectorConfig(RegularizerConfig):
     top_k: int = Field(64, ge=1, description="Tokens of each distribution that are told apart; the rest is one outcome")
     seed: int = Field(0, ge=0, lt=2**32, description="Seed of the questions and of the examples shown")
 
+    @property
+    def holds_anchors(self) -> bool:
+        """Always."""
+        return True
+
 
 @regularizers.register("function_vector", config=FunctionVectorConfig, paper="Jiang et al., ICLR 2025, 2502.11019")
 class FunctionVector:

@@ -10,7 +10,7 @@ from perdure.errors import RequestError
 from perdure.models.chat import write_chat
 from perdure.models.continuing import Choose, continue_rows, end_tokens
 from perdure.models.sampling import drawn, most_probable
-from perdure.models.tokens import encode
+from perdure.models.tokens import encode, positions_of
 from perdure.web.gateway.pieces import Finish, Piece
 from perdure.web.gateway.problems import AnswerError
 from perdure.web.gateway.shapes import Asked
@@ -68,7 +68,7 @@ def prompt_of(tokenizer: Any, asked: Asked) -> str:
 def _check_fits(model: Any, row: list[int], more: int) -> None:
     if not row:
         raise RequestError("a prompt without any token cannot be continued; give some text")
-    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    limit = positions_of(model)
     if limit is not None and len(row) + more > limit:
         both = f"a prompt of {len(row)} tokens and {more} new ones exceed the model's {limit} positions"
         raise AnswerError(400, "context_length_exceeded", both)
