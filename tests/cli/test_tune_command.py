@@ -64,3 +64,19 @@ def test_wrong_settings_and_rows_are_told_before_anything_is_computed(place):
     file.write_text('{"prompt": "a", "completion": ""}\n{"prompt": 3, "completion": "b"}\n')
     with_both = run("tune", file, *shop, error=RequestError).exception
     assert len(with_both.problems) == 2
+
+
+def test_it_is_told_that_an_earlier_task_left_nothing_to_hold(place):
+    first, second, third = (task_file(place / f"{name}.jsonl") for name in ("upper", "other", "third"))
+    shop = ["--workspace", place / "shop", "--as", "kato", *QUICK]
+    run("tune", first, *shop, "--plain")
+    said = " ".join(run_text("tune", second, *shop, "--regularize", "kfac").split())
+    assert "1 of the tasks before it left no information for kfac" in said
+    assert "left no information" in " ".join(run_text("tune", third, *shop, "--regularize", "kfac").split())
+
+
+def test_every_task_held_is_not_told(place):
+    shop = ["--workspace", place / "shop", "--as", "kato", *QUICK, "--regularize", "kfac"]
+    said = run_text("tune", task_file(place / "upper.jsonl"), task_file(place / "again.jsonl"), *shop)
+    assert "v2: learnt again" in said
+    assert "left no information" not in said

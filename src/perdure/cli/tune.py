@@ -123,7 +123,7 @@ def tune(
             report = shop.measure(version, actor=actor) if measure else None
             made.append((version, task, report))
             if not quiet:
-                _tell_version(version, task)
+                _tell_version(shop, version, task)
                 if report is not None:
                     say_report(report)
     if processes.is_first():
@@ -243,7 +243,9 @@ def _plans(
     return plans
 
 
-def _tell_version(version: "Version", task: "Task") -> None:
+def _tell_version(shop: "Workspace", version: "Version", task: "Task") -> None:
+    from perdure.workspace.tuning import unheld_tasks
+
     config = version.manifest.recipe["config"]
     held = ", ".join(each["kind"] for each in config["regularizers"]) or "nothing"
     say(
@@ -253,4 +255,10 @@ def _tell_version(version: "Version", task: "Task") -> None:
     if "group" in version.manifest.recipe:
         say(
             f"Its weights are those of before; group {version.manifest.recipe['group']} of the pool has what it learnt."
+        )
+    elif "kfac" in held and (unheld := unheld_tasks(shop, version)):
+        say(
+            f"{unheld} of the tasks before it left no information for kfac to hold: they were tuned without it. Their "
+            "rows among the new ones would hold them.",
+            style="yellow",
         )

@@ -260,6 +260,14 @@ def kept_states(shop: "Workspace", version: Version) -> dict[str, dict[str, Tens
     return {file.stem: load_file(file) for file in files}
 
 
+def unheld_tasks(shop: "Workspace", version: Version) -> int:
+    """How many earlier tasks left a version tuned with kfac no information, so that nothing of them was held."""
+    state = kept_states(shop, version).get("kfac", {})
+    known = max((len(rest) for name, rest in state.items() if name.startswith("outer.rest.")), default=1) - 1
+    earlier = shop.archive.lineage(version)[1:-1]
+    return max(0, sum(step.manifest.recipe.get("kind") == TUNING for step in earlier) - known)
+
+
 def kept_tests(shop: "Workspace", version: Version) -> tuple[Example, ...]:
     """The test rows of the task that a version was tuned on; none for other versions."""
     rows = shop.archive.solved(version).notes.get("task", {}).get("test", ())
