@@ -1,5 +1,7 @@
 """Averaging with the weights of before, on a real training."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -22,7 +24,8 @@ SHORT = dict(batch_size=4, epochs=3, learning_rate=1e-2, rank=2, alpha=4)
 def teach(tokenizer):
     def taught(**settings):
         model = tiny.llama(num_hidden_layers=2)
-        return tune(model, tokenizer, tuning_tasks.UPPER, TuningConfig(**(SHORT | settings))).delta
+        task = replace(tuning_tasks.UPPER, validation=())
+        return tune(model, tokenizer, task, TuningConfig(**(SHORT | settings))).delta
 
     return taught
 
@@ -163,3 +166,22 @@ def test_only_two_forms_average_after_every_step(tmp_path):
     forms = ("none", "sound", "published", "fixed", "ratio")
     found = [form for form in forms if Averaging(None, AveragingConfig(form=form), tmp_path).each_step]
     assert found == ["published", "fixed"]
+
+
+def test_what_is_averaged_away_is_judged_on_rows_that_were_not_learnt(tokenizer, monkeypatch):
+    asked = []
+    monkeypatch.setattr("perdure.tuning.blending.slopes_and_curvatures", _asking(asked))
+    for held in ((), tuning_tasks.UPPER.train[:3]):
+        task = replace(tuning_tasks.UPPER, validation=held)
+        settings = TuningConfig(**SHORT, averaging={"form": "sound", "rows": 2})
+        tune(tiny.llama(num_hidden_layers=2), tokenizer, task, settings)
+    count = len(tuning_tasks.UPPER.train)
+    assert asked == [[0, count // 2], [count, count + 1]]
+
+
+def _asking(asked):
+    def asking(run, groups, rows):
+        asked.append(rows)
+        return slopes_and_curvatures(run, groups, rows)
+
+    return asking

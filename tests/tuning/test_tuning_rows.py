@@ -207,7 +207,9 @@ def test_the_first_token_is_never_learnt():
 def test_an_empty_answer_is_named(tokenizer):
     tokenizer = copy.deepcopy(tokenizer)
     tokenizer.eos_token = None
-    empty = tuning_tasks.example("Say nothing:", "").model_copy(update={"source": "rows.jsonl:7"})
+    given = tuning_tasks.example("Say nothing:", "word")
+    unread = given.messages[-1].model_copy(update={"content": ""})  # as a tokenizer that knows none of its characters
+    empty = given.model_copy(update={"source": "rows.jsonl:7", "messages": (*given.messages[:-1], unread)})
     with pytest.raises(RequestError, match=r"rows\.jsonl:7: .*the answer is empty"):
         rows_of(tokenizer, [tuning_tasks.UPPER.train[0], empty], 99)
 

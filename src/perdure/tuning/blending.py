@@ -69,21 +69,15 @@ def blend_of(run: Run, config: AveragingConfig) -> Blend:
 
 
 def _sound(run: Run, config: AveragingConfig) -> Blend:
-    """The sound form: slope and curvature of the new task's loss along the way it went."""
+    """The sound form: slope and curvature of the new task's loss along the way it went, on unseen rows if there are."""
     groups = groups_of(run.model, run.base, list(run.trained.names), config.groups)
-    rows = evenly([number for number, anchor in enumerate(run.anchors) if not anchor], config.rows)
+    rows = evenly(run.watched or [number for number, anchor in enumerate(run.anchors) if not anchor], config.rows)
     run.around.progress("averaging", 0, len(groups) + 1)
     slope_K, curvature_KK = slopes_and_curvatures(run, groups, rows)
     squares_K = torch.tensor([_squared(run.trained, group) for group in groups], dtype=torch.float64)
     drift_KK = isotropic_drift(curvature_KK, squares_K)
-    known = (
-        from_state(run.around.states.get("kfac", {}), run.trained.parameters()[0].device)
-        if config.metric == "fisher"
-        else {}
-    )
-    if known:
-        with torch.no_grad():
-            drift_KK = torch.diag(torch.stack([bend(run.trained, known, group).double().cpu() for group in groups]))
+    if config.metric == "fisher" and run.around.states.get("kfac"):
+        drift_KK = _informed_drift(run, groups)
     found = _shares(slope_K, curvature_KK, drift_KK, config.strength)
     how = "closed form"
     if found is None:
@@ -109,6 +103,13 @@ def _sound(run: Run, config: AveragingConfig) -> Blend:
         "drift": float(drift_KK.sum()),
     }
     return Blend(shares, notes)
+
+
+@torch.no_grad()
+def _informed_drift(run: Run, groups: Sequence[Sequence[str]]) -> Tensor:
+    """δ_kᵀMδ_l [K, K] with M the information that kfac keeps of earlier tasks."""
+    known = from_state(run.around.states["kfac"], run.trained.parameters()[0].device)
+    return torch.diag(torch.stack([bend(run.trained, known, group).double().cpu() for group in groups]))
 
 
 def _shares(slope_K: Tensor, curvature_KK: Tensor, drift_KK: Tensor, strength: float) -> Tensor | None:

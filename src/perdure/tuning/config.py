@@ -30,7 +30,7 @@ class AveragingConfig(BaseModel):
         "isotropic",
         description="sound: what a change costs: all weights alike, or by what kfac keeps of earlier tasks",
     )
-    rows: int = Field(16, ge=1, description="sound: rows on which slope and curvature are taken")
+    rows: int = Field(16, ge=1, description="sound: rows on which slope and curvature are taken, held-out ones first")
     decay: float = Field(0.99, gt=0, lt=1, description="fixed: the share of the average at every step")
     ratio: float = Field(0.2, ge=0, le=1, description="ratio: the share of the weights of before")
 

@@ -93,6 +93,11 @@ class Run(ABC):
         """Of each row, whether it is only there to be held."""
 
     @property
+    def watched(self) -> Sequence[int]:
+        """Numbers of rows of the task that are not learnt and tell how well it is."""
+        return ()
+
+    @property
     def weights(self) -> Sequence[float] | None:
         """How much each row counts where it is held; all alike when None."""
         return None

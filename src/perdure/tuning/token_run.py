@@ -29,7 +29,7 @@ class TokenRun(Run):
         trained: The weights under training.
         around: What the tuning stands on.
         batch_tokens: How many padded tokens are read at once without gradients.
-        held_out: Rows that only watch the training; their numbers follow those of `rows`.
+        held_out: Rows that are not learnt and tell how well the task is; their numbers follow those of `rows`.
     """
 
     model: Any
@@ -42,6 +42,10 @@ class TokenRun(Run):
     held_out: Sequence[Row] = ()
 
     @property
+    def _all(self) -> Sequence[Row]:
+        return (*self.rows, *self.held_out) if self.held_out else self.rows
+
+    @property
     def base(self) -> Any:
         """The causal language model."""
         return bare(self.model)
@@ -50,6 +54,11 @@ class TokenRun(Run):
     def anchors(self) -> Sequence[bool]:
         """Of each row, whether it is only there to be held."""
         return [row.anchor for row in self.rows]
+
+    @property
+    def watched(self) -> Sequence[int]:
+        """The numbers of the rows held out."""
+        return range(len(self.rows), len(self.rows) + len(self.held_out))
 
     def content(self) -> Any:
         """The rows' tokens, which of them are learnt, and the bytes of their pictures."""
@@ -78,7 +87,7 @@ class TokenRun(Run):
 
     def packed(self, numbers: Sequence[int]) -> dict[str, Tensor]:
         """Rows as one flat batch of tensors."""
-        return packed((*self.rows, *self.held_out) if self.held_out else self.rows, numbers)
+        return packed(self._all, numbers)
 
     def unpacked(self, inputs: Mapping[str, Any]) -> Collated:
         """The batch that was packed."""
@@ -86,11 +95,11 @@ class TokenRun(Run):
 
     def batch(self, numbers: Sequence[int]) -> Collated:
         """Rows as a batch, where the model is."""
-        return moved(collate([self.rows[number] for number in numbers], numbers), self.base.device)
+        return moved(collate([self._all[number] for number in numbers], numbers), self.base.device)
 
     def batches(self, numbers: Sequence[int], *, graded: bool = False) -> Iterator[list[int]]:
         """The rows in parts of like length."""
-        for part in batched([self.rows[number] for number in numbers], _GRADED if graded else self.batch_tokens):
+        for part in batched([self._all[number] for number in numbers], _GRADED if graded else self.batch_tokens):
             yield [numbers[place] for place in part]
 
     def forward(self, model: Any, batch: Batch, taps: Taps | None = None) -> Seen:

@@ -265,7 +265,8 @@ def unheld_tasks(shop: "Workspace", version: Version) -> int:
     state = kept_states(shop, version).get("kfac", {})
     known = max((len(rest) for name, rest in state.items() if name.startswith("outer.rest.")), default=1) - 1
     earlier = shop.archive.lineage(version)[1:-1]
-    return max(0, sum(step.manifest.recipe.get("kind") == TUNING for step in earlier) - known)
+    tuned = [step for step in earlier if step.manifest.recipe.get("kind") == TUNING]
+    return max(0, len(tuned) - known)
 
 
 def kept_tests(shop: "Workspace", version: Version) -> tuple[Example, ...]:
