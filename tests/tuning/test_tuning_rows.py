@@ -1,7 +1,5 @@
 """Examples as rows of tokens, and one forward pass over them."""
 
-import copy
-
 import pytest
 import torch
 from transformers import LlamaForCausalLM
@@ -204,14 +202,14 @@ def test_the_first_token_is_never_learnt():
         Row((5, 6), (True, False), 0)
 
 
-def test_an_empty_answer_is_named(tokenizer):
-    tokenizer = copy.deepcopy(tokenizer)
-    tokenizer.eos_token = None
-    given = tuning_tasks.example("Say nothing:", "word")
-    unread = given.messages[-1].model_copy(update={"content": ""})  # as a tokenizer that knows none of its characters
-    empty = given.model_copy(update={"source": "rows.jsonl:7", "messages": (*given.messages[:-1], unread)})
+def test_a_row_that_cannot_be_learnt_is_named(tokenizer, monkeypatch):
+    def refuse(*_):
+        raise RequestError("no token to learn after the first; the answer is empty")
+
+    monkeypatch.setattr("perdure.tuning.encoding._row_of", refuse)
+    empty = tuning_tasks.UPPER.train[0].model_copy(update={"source": "rows.jsonl:7"})
     with pytest.raises(RequestError, match=r"rows\.jsonl:7: .*the answer is empty"):
-        rows_of(tokenizer, [tuning_tasks.UPPER.train[0], empty], 99)
+        rows_of(tokenizer, [empty], 99)
 
 
 def test_reading_shows_every_row_once_in_batches_of_like_length(tokenizer, rows):
