@@ -3,9 +3,11 @@
     python -m bench.editing --data FOLDER --rows memit_keys --datasets counterfact --seeds 0 --checkpoints 1,10,100
     python -m bench.editing --table
     python -m bench.editing --curves docs/images
+    python -m bench.editing --data FOLDER --seeds 1 --checkpoints 500 --draw facts.jsonl
 
 What is finished is never computed again: a killed run goes on when it is started again, a longer run goes on
-where a shorter one ended, and `--table` and `--curves` only read the file of results.
+where a shorter one ended, and `--table` and `--curves` only read the file of results. `--draw` writes the facts of a
+sequence for `perdure edit`.
 """
 
 import argparse
@@ -29,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _print_table(results_file)
     elif given.curves:
         _draw(results_file, given.curves)
+    elif given.draw:
+        _write_facts(given)
     else:
         _run(given, results_file)
 
@@ -51,6 +55,7 @@ def _read(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--results", type=Path, help="file of finished cells; results.jsonl in the work folder")
     parser.add_argument("--list", action="store_true", help="list the rows and end")
     parser.add_argument("--table", action="store_true", help="print the tables of the results so far and end")
+    parser.add_argument("--draw", type=Path, help="write the facts of the sequence into this file and end")
     parser.add_argument("--curves", type=Path, help="draw the results so far into this folder and end")
     return parser.parse_args(arguments)
 
@@ -119,6 +124,17 @@ def _draw(results_file: Path, folder: Path) -> None:
 
     for path in draw_curves(Results(results_file).cells, folder):
         print(path)
+
+
+def _write_facts(given: argparse.Namespace) -> None:
+    """The lines of the data set that a sequence teaches, in its order, as they are."""
+    from bench.edits.samples import dataset_named, draw_facts
+
+    dataset = dataset_named(given.datasets)
+    lines = (given.data / dataset.file).read_text(encoding="utf-8").splitlines()
+    facts = draw_facts(dataset.facts(given.data), int(given.seeds), int(given.checkpoints))
+    numbers = [int((fact.source or "").rpartition(":")[2]) for fact in facts]
+    given.draw.write_text("".join(f"{lines[number - 1]}\n" for number in numbers), encoding="utf-8")
 
 
 def _list() -> None:
