@@ -113,6 +113,22 @@ def essence_rows(tokenizer: Any, facts: Sequence[Fact]) -> list[SubjectRow]:
     ]
 
 
+def sites_of(rows: Sequence[SubjectRow]) -> list[int]:
+    """Where each fact is written: the place of the first fact that reads the same up to the subject's last token.
+
+    A model sees nothing after that token there, so facts of one site have one state and one key, and can be given
+    one value only.
+
+    Args:
+        rows: Prompts and answers of all facts in all contexts, fact by fact.
+    """
+    seen: dict[int, list[tuple[int, ...]]] = {}
+    for row in rows:
+        seen.setdefault(row.fact, []).append(row.ids[: row.at + 1])
+    first: dict[tuple[tuple[int, ...], ...], int] = {}
+    return [first.setdefault(tuple(beginnings), fact) for fact, beginnings in seen.items()]
+
+
 @dataclass(frozen=True)
 class SubjectStates:
     """States at the subjects' last tokens.

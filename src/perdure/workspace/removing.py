@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from perdure.content import digest_json
 from perdure.editing.method import batch_spans
+from perdure.editing.reusing import unshared
 from perdure.errors import RefusedError, RequestError, SettingError, WorkspaceError
 from perdure.registry import editors, restraints
 from perdure.requests import Fact
@@ -126,7 +127,7 @@ def _left_of(
         if left:
             name = digest_json([version.id, place, sorted(ids), origin.id])
             sizes = tuple(len(batch) for batch in batches if batch)
-            again = Again(name, sizes, {fact.id: values[fact.id] for fact in left if fact.id in values})
+            again = Again(name, sizes, unshared(values, {fact.id for fact in left}))
             yield replace(_plan_of(recipe, parent, left), again=again)
 
 
