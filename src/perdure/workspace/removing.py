@@ -54,7 +54,7 @@ class RemovalPlan:
     @property
     def restraints(self) -> tuple[Restraint, ...]:
         """The restraint of each edit."""
-        return tuple((step.restraint.name, step.restraint_config.model_dump(mode="json")) for step in self.steps)
+        return tuple(step.restrained_by for step in self.steps)
 
     @property
     def restrained_in_part(self) -> bool:
