@@ -177,6 +177,17 @@ def test_previous_keys_are_kept_from_moving(tiny):
         assert (kept.changes[name].value() @ key_IN.double()).norm() < 0.2 * moved
 
 
+@pytest.mark.parametrize("name", ["memit", "alphaedit"])
+def test_a_fact_that_was_changed_often_takes_another_answer(name, tiny):
+    """Its keys are protected once for each time; none of them may hold the next answer back."""
+    method = editors.get(name)
+    old = solve(method, tiny, FACTS[:1])
+    often = {matrix: key_IN.repeat(1, 15) for matrix, key_IN in old.keys.items()}
+    again = solve(method, tiny, FACTS[:1], previous_keys=often)
+    for matrix, change in old.changes.items():
+        torch.testing.assert_close(again.changes[matrix].value(), change.value(), rtol=1e-4, atol=1e-6)
+
+
 def test_subtracting_what_was_added_gives_nothing(method, tiny):
     delta = solve(method, tiny)
     for change in (delta - delta).changes.values():
