@@ -32,7 +32,7 @@ class ValueConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    steps: int = Field(20, ge=1, description="At most this many Adam steps")
+    steps: int = Field(20, ge=2, description="At most this many looks at the loss, an Adam step between each two")
     step: float = Field(0.13, gt=0, description="Adam's learning rate, as a step's length over ‖v0‖")
     learning_rate: float | None = Field(None, gt=0, description="Adam's learning rate as such, instead of `step`")
     betas: tuple[float, float] = Field((0.8, 0.99), description="Adam's averages of gradient and squared gradient")
