@@ -305,14 +305,11 @@ def solve(
     """
     check_lengths(model, tokenizer, plan.facts, _prefixes(plan.config))
     folder, again = work / plan.digest, plan.again
-    written = 0
 
     def after(now: Progressed) -> bool:
-        nonlocal written
         if not now.known:
-            save_delta(now.batch, _batch_file(folder, written))
-        written += 1
-        progress("editing batches", now.done, len(plan.facts))
+            save_delta(now.batch, _batch_file(folder, len(now.total.notes["batches"]) - 1))
+            progress("editing batches", now.done, len(plan.facts))
         return watch(now)
 
     # One batch is done or not; the steps of a removal come one after another, and each is kept till the last is done.
