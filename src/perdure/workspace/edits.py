@@ -24,8 +24,9 @@ def carry_out(shop: "Workspace", plan: EditPlan, *, actor: str, texts: Sequence[
     parent, work = shop.version(plan.parent), shop.folder / "work"
     network, base = shop.load(parent), shop.archive.lineage(parent)[0]
     before = solved_since_base(shop.archive, parent), applied_since_base(shop.archive, parent)
+    usual = weakest() if plan.choose else plan.restrained_by
 
-    def restrained(total: Delta, restraint: Restraint = weakest() if plan.choose else plan.restrained_by) -> Delta:
+    def restrained(total: Delta, restraint: Restraint = usual) -> Delta:
         return step_from(shop.archive, base, before, total, restraint)
 
     watch = Watch(shop, parent, plan, network, before=before, restrained=restrained)
