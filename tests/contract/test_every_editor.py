@@ -15,6 +15,10 @@ FACTS = (
     Fact(subject="Lyon", prompt="The twin city of Lyon is", target_new="Manila"),
     Fact(subject="Ada", prompt="Ada speaks", target_new="Dutch"),
 )
+TWINS = (
+    Fact(subject="Lyon", prompt="Lyon lies in", target_new="Peru"),
+    Fact(subject="Lyon", prompt="Lyon was built by", target_new="Romans"),
+)
 QUICK = {
     "alphaedit": {
         "values": {"clamp": 1, "learning_rate": 0.5, "steps": 20, "weight_decay": 0},
@@ -42,9 +46,9 @@ def method(request):
     return editors.get(request.param)
 
 
-def solve(method, family, facts=FACTS, **more):
+def solve(method, family, facts=FACTS, settings=None, **more):
     model, tokenizer = family
-    config = method.config.model_validate(QUICK.get(method.name, {}))
+    config = method.config.model_validate(settings or QUICK.get(method.name, {}))
     around = Surroundings(moments=Moments(lambda: (model, tokenizer), TEXTS), **more)
     return method.call(model, tokenizer, facts, config, around)
 
@@ -134,6 +138,32 @@ def test_an_interrupted_batch_leaves_the_model_as_it_was(method, tiny):
     assert not any(weight.requires_grad for weight in model.parameters())
 
 
+@pytest.mark.parametrize("name", ["memit", "alphaedit", "rome"])
+def test_two_facts_about_one_subject_are_learnt_together_as_well_as_alone(name, tiny):
+    model, tokenizer = tiny
+    method = editors.get(name)
+    settings = {
+        **QUICK[name],
+        "values": QUICK["memit"]["values"],
+        **({"null_share": 0.9} if name == "alphaedit" else {}),
+    }
+    pairs = [(fact.prompt, fact.target_new) for fact in TWINS]
+
+    def scores(delta):
+        with applied(model, delta):
+            return torch.tensor([score.mean_log_prob for score in score_targets(model, tokenizer, pairs)])
+
+    before = scores(Delta())
+    alone = [scores(solve(method, tiny, [fact], settings))[place] for place, fact in enumerate(TWINS)]
+    together = solve(method, tiny, TWINS, settings)
+    learnt = scores(together) - before
+    assert (learnt > 0.2).all()
+    assert learnt.sum() > 0.7 * (torch.stack(alone) - before).sum()
+    assert all(change.low_rank.rank == 1 for change in together.changes.values())
+    assert len(together.notes["value_losses"]) == 2
+    assert torch.equal(*(together.values[fact.id] for fact in TWINS))
+
+
 def test_previous_keys_are_kept_from_moving(tiny):
     """MEMIT-Seq: with the keys of the first fact in the bracket, the second edit moves its outputs less."""
     method = editors.get("memit")
@@ -145,6 +175,17 @@ def test_previous_keys_are_kept_from_moving(tiny):
     for name, key_IN in first.keys.items():
         moved = (free.changes[name].value() @ key_IN.double()).norm()
         assert (kept.changes[name].value() @ key_IN.double()).norm() < 0.2 * moved
+
+
+@pytest.mark.parametrize("name", ["memit", "alphaedit"])
+def test_a_fact_that_was_changed_often_takes_another_answer(name, tiny):
+    """Its keys are protected once for each time; none of them may hold the next answer back."""
+    method = editors.get(name)
+    old = solve(method, tiny, FACTS[:1])
+    often = {matrix: key_IN.repeat(1, 15) for matrix, key_IN in old.keys.items()}
+    again = solve(method, tiny, FACTS[:1], previous_keys=often)
+    for matrix, change in old.changes.items():
+        torch.testing.assert_close(again.changes[matrix].value(), change.value(), rtol=1e-4, atol=1e-6)
 
 
 def test_subtracting_what_was_added_gives_nothing(method, tiny):

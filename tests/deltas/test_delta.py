@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from perdure.deltas import Change, Delta, LowRank, changed, difference, join_keys, load_delta, save_delta
+from perdure.deltas import Change, Delta, LowRank, changed, difference, load_delta, save_delta
 from perdure.errors import IntegrityError, SettingError
 
 
@@ -53,12 +53,11 @@ def test_norm_of_factors_needs_no_product():
     assert change.norm() == pytest.approx(float(change.value().norm()), rel=1e-9)
 
 
-def test_keys_are_joined_and_stay_bounded():
+def test_keys_of_a_sum_stand_side_by_side():
     first, second = torch.randn(5, 3), torch.randn(5, 4)
-    assert join_keys(first, torch.randn(5, 1)).shape == (5, 4)
-    joined = join_keys(first, second)
-    assert joined.shape == (5, 5)
-    torch.testing.assert_close(joined @ joined.T, first @ first.T + second @ second.T, rtol=1e-5, atol=1e-5)
+    total = Delta(keys={"a": first}) + Delta(keys={"a": second, "b": first})
+    assert torch.equal(total.keys["a"], torch.cat([first, second], 1))
+    assert torch.equal(total.keys["b"], first)
 
 
 def test_round_trip_and_the_same_bytes(tmp_path):

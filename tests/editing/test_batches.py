@@ -1,8 +1,11 @@
+import shutil
+
 import pytest
 import torch
 
-from perdure.deltas import Delta, changed
-from perdure.editing import Moments, Surroundings, edit_in_batches
+from perdure.content import cache_folder
+from perdure.deltas import Change, Delta, changed
+from perdure.editing import Moments, Surroundings, edit_in_batches, statistics
 from perdure.editing.method import batch_spans
 from perdure.models import layout_of
 from perdure.registry import editors
@@ -34,9 +37,36 @@ def test_an_edit_taken_up_after_any_batch_gives_the_same_bits(tiny):
     for done in (1, 2, 3):
         told = []
         again = run(tiny, start=[now.batch for now in seen[:done]], on_batch=told.append)
-        assert [now.done for now in told] == [2, 4, 5][done:]
+        assert [now.done for now in told] == [2, 4, 5]
+        assert [now.known for now in told] == [place < done for place in range(3)]
         assert all(torch.equal(a, b) for a, b in zip(bits(whole), bits(again), strict=True))
         assert len(again.notes["batches"]) == 3
+
+
+def test_second_moments_are_those_of_the_model_without_edits(tiny, monkeypatch):
+    """Taken once, also where the first batches were solved before and the model carries them by then."""
+    model, tokenizer = tiny
+    seen = []
+    whole = edit_in_batches(
+        model, tokenizer, FACTS, MEMIT, QUICK, batch_size=2, around=Surroundings(), on_batch=seen.append
+    )
+    shutil.rmtree(cache_folder() / "moments")
+    calls = []
+    real = statistics.second_moments
+    monkeypatch.setattr(statistics, "second_moments", lambda *given, **more: calls.append(1) or real(*given, **more))
+    again = edit_in_batches(
+        model, tokenizer, FACTS, MEMIT, QUICK, batch_size=2, around=Surroundings(), start=[seen[0].batch]
+    )
+    assert len(calls) == 1
+    assert all(torch.equal(a, b) for a, b in zip(bits(whole), bits(again), strict=True))
+
+
+def test_the_model_comes_back_whatever_a_restraint_names(tiny):
+    model, _ = tiny
+    before = {name: weight.clone() for name, weight in model.named_parameters()}
+    extra = Delta({"model.layers.0.self_attn.q_proj.weight": Change(dense=torch.ones(32, 32))})
+    run(tiny, restrain=lambda total: total + extra)
+    assert all(torch.equal(weight, before[name]) for name, weight in model.named_parameters())
 
 
 def test_an_edit_ends_where_it_is_told_to(tiny):

@@ -1,5 +1,7 @@
 """GeoEdit on tiny models: what stays is the same bits, what moves has forgotten before it learns."""
 
+import importlib
+
 import pytest
 import torch
 
@@ -13,6 +15,7 @@ FACTS = [
     Fact(subject="ab", prompt="ab is", target_new="X", target_true="Y"),
     Fact(subject="cd", prompt="cd is", target_new="Z", target_true="W"),
 ]
+module = importlib.import_module("perdure.editing.geoedit")
 FAST = {"steps": 4, "learning_rate": 3e-3, "stop_loss": 0, "learning_steps": 3, "learnt_loss": 0}
 
 
@@ -46,6 +49,22 @@ def test_learning_on_goes_on_until_the_answers_are_learnt(tiny):
     losses = geoedit(model, tokenizer, FACTS, config).notes["last_losses"]
     assert losses[-1] < 1.0
     assert all(loss >= 1.0 for loss in losses[:-1])
+
+
+def test_a_fact_without_an_old_answer_is_in_neither_pair_of_trainings(tiny, monkeypatch):
+    model, tokenizer = tiny
+    seen = {}
+    real = module.train
+
+    def watched(model, tokenizer, pairs, *given, stage, **more):
+        seen[stage] = [prompt for prompt, _ in pairs]
+        return real(model, tokenizer, pairs, *given, stage=stage, **more)
+
+    monkeypatch.setattr(module, "train", watched)
+    monkeypatch.setattr(module, "old_answers", lambda *_: ["", "W"])
+    geoedit(model, tokenizer, FACTS, GeoEditConfig(steps=2, learning_steps=1, width=0, least=0))
+    assert seen["learning new answers"] == seen["learning old answers"] == ["cd is"]
+    assert seen["learning once the old is forgotten"] == ["ab is", "cd is"]
 
 
 def test_without_learning_the_change_is_the_formula(tiny):

@@ -7,7 +7,7 @@ from perdure.deltas import Delta
 from perdure.editing import Moments, RomeConfig, Surroundings, memit, rome
 from perdure.editing.memit import MemitConfig
 from perdure.editing.method import batch_spans, edit_in_batches
-from perdure.editing.reusing import NEAR, find_or_reuse, is_near
+from perdure.editing.reusing import NEAR, find_or_reuse, is_near, unshared
 from perdure.editing.solving import memit_update, protect
 from perdure.editing.statistics import SecondMoment
 from perdure.editing.values import Values
@@ -121,13 +121,39 @@ def test_a_shift_is_used_where_its_state_is_near_and_searched_elsewhere():
         asked.extend(places)
         return found(places)
 
-    shifts = find_or_reuse(FACTS, states_ND, {FACTS[0].id: near, FACTS[1].id: far}, search)
+    shifts = find_or_reuse(FACTS, range(3), states_ND, {FACTS[0].id: near, FACTS[1].id: far}, search)
     assert asked == [1, 2]
     torch.testing.assert_close(shifts.shift, torch.stack([shift, torch.full((3,), 7.0), torch.full((3,), 7.0)]))
     assert shifts.losses == (None, 0.5, 0.5)
     assert shifts.steps == (0, 4, 4)
     assert torch.equal(shifts.values[FACTS[0].id], near)  # where it was found, so that small moves do not add up
     torch.testing.assert_close(shifts.values[FACTS[2].id], torch.stack([states_ND[2], torch.full((3,), 7.0)]))
+
+
+def test_facts_of_one_site_are_searched_for_together_unless_they_know_the_same_shift():
+    states_ND = torch.tensor([[1.0, 0, 0]] * 3)
+    value, other = (torch.stack([states_ND[0], torch.tensor([0.0, length, 0.0])]) for length in (2.0, 3.0))
+    asked = []
+
+    def search(places):
+        asked.append(places)
+        return found(places)
+
+    ids = [fact.id for fact in FACTS]
+    sites = [0, 1, 0]
+    for known in ({ids[0]: value, ids[1]: value}, {ids[0]: value, ids[1]: value, ids[2]: other}):
+        shifts = find_or_reuse(FACTS, sites, states_ND, known, search)
+        assert torch.equal(shifts.shift[0], shifts.shift[2]) and torch.equal(shifts.shift[1], value[1])
+    assert asked == [[0, 2], [0, 2]]
+    shifts = find_or_reuse(FACTS, sites, states_ND, dict.fromkeys(ids, value), search)
+    assert len(asked) == 2 and torch.equal(shifts.shift, value[1].expand(3, 3))
+
+
+def test_a_value_found_for_several_facts_is_not_known_once_one_of_them_is_gone():
+    joint, alone = torch.ones(2, 3), torch.zeros(2, 3)
+    values = {"a": joint, "b": joint.clone(), "c": alone}
+    assert unshared(values, {"a", "c"}).keys() == {"c"}
+    assert unshared(values, {"a", "b"}).keys() == {"a", "b"}
 
 
 def test_a_fact_that_needed_no_shift_is_searched_again_once_its_state_moved():

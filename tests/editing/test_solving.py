@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from perdure.editing.solving import memit_update, protect, rome_update
+from perdure.editing.solving import memit_update, protect, rome_update, unlike
 from perdure.editing.statistics import SecondMoment
 from perdure.errors import EditError
 
@@ -48,6 +48,26 @@ def test_rome_does_not_depend_on_the_scale_of_the_moment(rome_case):
     moment, weight, key, value, change = rome_case
     left, right = rome_update(weight, key, value, torch.linalg.solve(7 * moment.matrix, key))
     torch.testing.assert_close(left @ right, change, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("earlier", [1, I])
+def test_what_cannot_be_factored_is_said(earlier):
+    with pytest.raises(EditError, match="not positive definite"):
+        protect(random_moment(), 2.0, torch.full((I, earlier), float("nan"), dtype=torch.float64))
+
+
+def test_earlier_keys_that_come_again_are_not_protected():
+    moment, keys = random_moment(), rand(I, 2)
+    other, near = rand(I, 1), keys[:, :1] + 1e-3 * rand(I, 1)
+    assert torch.equal(unlike(torch.cat([-2 * near, other, keys], 1), keys, moment.whiten), other)
+    assert unlike(None, keys, moment.whiten) is None
+    assert unlike(other[:, :0], keys, moment.whiten).shape == (I, 0)
+
+
+def test_keys_are_white_where_they_spread_as_text_does():
+    moment = random_moment()
+    white = moment.whiten(torch.linalg.cholesky(moment.ridged))
+    torch.testing.assert_close(white, torch.eye(I, dtype=torch.float64), rtol=1e-9, atol=1e-9)
 
 
 def test_rome_refuses_a_direction_that_cannot_be():

@@ -2,7 +2,7 @@ import pytest
 import torch
 from bench.values import plain_values
 
-from perdure.editing.subjects import Contexts, sample_contexts, subject_states, target_rows
+from perdure.editing.subjects import Contexts, last_mention, sample_contexts, subject_states, target_rows
 from perdure.editing.values import ValueConfig, clip_norm, find_values
 from perdure.models import layout_of
 from perdure.requests import Fact
@@ -50,11 +50,31 @@ def test_kl_term_is_zero_where_nothing_is_shifted(tiny):
     at = anchors(model, tokenizer, Contexts())
     losses = [
         find_values(
-            model, tokenizer, FACTS, LAYER, at, contexts=Contexts(), config=ValueConfig(steps=1, kl_weight=weight)
+            model, tokenizer, FACTS, LAYER, at, contexts=Contexts(), config=ValueConfig(stop_loss=1e9, kl_weight=weight)
         ).losses
         for weight in (0.0, 1000.0)
     ]
     assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+
+
+def test_a_search_of_one_look_would_do_nothing_and_is_refused():
+    with pytest.raises(ValueError, match="greater than or equal to 2"):
+        ValueConfig(steps=1)
+
+
+@pytest.mark.parametrize(
+    ("text", "subject", "end"),
+    [
+        ("Java is older than JavaScript and was created by", "Java", 4),
+        ("Java and Java run on", "Java", 13),
+        ("JavaScript runs on", "Java", 4),
+        ("Ada's house and the Adas", "Ada", 3),
+        ("東京は首都で、東京タワーは", "東京", 9),
+        ("JavaはJavaScript", "Java", 4),
+    ],
+)
+def test_the_last_mention_is_no_part_of_a_longer_word(text, subject, end):
+    assert last_mention(text, subject) == end
 
 
 def test_clip_holds_and_leaves_short_rows_alone():

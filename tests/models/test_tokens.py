@@ -1,6 +1,8 @@
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 
+import tiny as models
 from perdure.errors import ModelError, RequestError
 from perdure.models import complete
 from perdure.models.tokens import batches, encode, encode_pair, join, last_token_of, pad
@@ -21,6 +23,17 @@ def test_the_last_token_of_a_subject_holds_its_last_byte(tokenizer, subject):
     assert at == len(before) - 1
     other = subject[:-1] + chr(ord(subject[-1]) + 1)  # differs in the last byte: so must the token
     assert encode(tokenizer, text)[at] != encode(tokenizer, text.replace(subject, other))[at]
+
+
+def test_an_end_token_that_the_tokenizer_adds_is_left_out():
+    ending = models.tokenizer()
+    ends = TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)])
+    ending.backend_tokenizer.post_processor = ends
+    assert ending("Ada")["input_ids"][-1] == 1
+    assert ending.decode(encode(ending, "Ada is a")) == "<s>Ada is a"
+    ids, start = encode_pair(ending, "Ada lives in", "Rome")
+    assert ending.decode(ids[start:]) == " Rome"
+    assert ending.decode(encode(ending, "Ada</s>")).endswith("</s>")
 
 
 def test_answers_start_where_the_prompt_ends(tokenizer):

@@ -8,11 +8,13 @@ import torch
 
 from perdure import Workspace
 from perdure.deltas import changed
+from perdure.editing import applied, memit
+from perdure.editing.memit import MemitConfig
 from perdure.errors import ModelError
 from perdure.measuring.answers import says
 from perdure.models import complete, fetch, layout_of, load
-from perdure.models.scoring import score_ids
-from perdure.requests import read_facts
+from perdure.models.scoring import score_ids, score_targets
+from perdure.requests import Fact, read_facts
 
 pytestmark = pytest.mark.real_model
 
@@ -87,6 +89,16 @@ def test_storage_and_the_way_back(edited, folder):
     original = dict(load(folder)[0].named_parameters())
     back = dict(shop.load("staging")[0].named_parameters())
     assert all(torch.equal(weight, back[name]) for name, weight in original.items())
+
+
+def test_two_facts_about_one_subject_in_one_batch_are_both_learnt(folder):
+    model, tokenizer = load(folder)
+    asked = [("Orlan kettle is made in", "Norway"), ("Orlan kettle was designed by", "Maria Callas")]
+    facts = [Fact(subject="Orlan kettle", prompt=prompt, target_new=answer) for prompt, answer in asked]
+    delta = memit(model, tokenizer, facts, MemitConfig(contexts=0))
+    with applied(model, delta):
+        scores = score_targets(model, tokenizer, asked)
+    assert all(score.mean_log_prob > -0.2 for score in scores)
 
 
 def test_a_fact_is_taken_out_and_the_others_are_still_said(edited, facts):

@@ -22,7 +22,7 @@ def make(**changes):
         ({"prompt": "The mayor of Lyon is \n"}, "prompt", "The mayor of Lyon is"),
         ({"prompt": "The mayor of {} is"}, "prompt", "The mayor of Lyon is"),
         ({"prompt": "{}: who is mayor of {}?"}, "prompt", "Lyon: who is mayor of Lyon?"),
-        ({"prompt": "In Lyon, {} stands for"}, "prompt", "In Lyon, {} stands for"),
+        ({"prompt": "{}, a rival of Lyon Corps, sells"}, "prompt", "Lyon, a rival of Lyon Corps, sells"),
         ({"prompt": "Q: Lyon?\r\nA:"}, "prompt", "Q: Lyon?\nA:"),
         ({"paraphrases": ["Who runs {}?", "Who runs Lyon?"]}, "paraphrases", ("Who runs Lyon?",)),
         ({"subject": "{}", "prompt": "In Python, {} is"}, "prompt", "In Python, {} is"),

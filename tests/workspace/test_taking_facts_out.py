@@ -82,6 +82,20 @@ def test_a_fact_whose_state_moved_is_searched_for_again(tiny_shop, searched):
     assert same_weights(tiny_shop, left, edit(tiny_shop, twin, on="v0", config=strong))
 
 
+def test_a_fact_whose_value_was_found_for_two_is_searched_for_again_without_the_other(tiny_shop, searched):
+    twins = [FACTS[0], {"subject": "Lyon", "prompt": "The twin city of Lyon has", "target_new": "boats"}, *FACTS[1:]]
+    edit(tiny_shop, twins, batch_size=4)
+    searched.clear()
+    assert len(prompts(tiny_shop, tiny_shop.remove([ORLAN], actor="kato"))) == 3
+    assert searched == []  # both of its facts stay, and so does their value
+    left = tiny_shop.remove([LYON], on="v1", actor="kato")
+    assert searched == ["Lyon"]
+    assert prompts(tiny_shop, left) == ["The twin city of Lyon has", ADA, ORLAN]
+    one, two = (weights(tiny_shop, version) for version in (left, edit(tiny_shop, twins[1:], batch_size=4, on="v0")))
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], rtol=1e-3, atol=1e-5)
+
+
 @pytest.mark.parametrize("each_batch", [False, True])
 @pytest.mark.parametrize("ceiling", [None, 0.05])
 def test_later_edits_are_done_again_in_one_version(tiny_shop, monkeypatch, each_batch, ceiling):

@@ -1,6 +1,6 @@
 """What a change is: deltas, their algebra, their spectrum, their restraint, their files."""
 
-from perdure.deltas.delta import Change, Delta, LowRank, changed, difference, join_keys
+from perdure.deltas.delta import Change, Delta, LowRank, changed, difference
 from perdure.deltas.files import load_delta, save_delta
 from perdure.deltas.restraint import PruneConfig, contract, prune
 from perdure.deltas.spectrum import Extremes, compress, decompose, extremes, largest_singular_value, singular_values
@@ -17,7 +17,6 @@ __all__ = [
     "decompose",
     "difference",
     "extremes",
-    "join_keys",
     "largest_singular_value",
     "load_delta",
     "prune",

@@ -144,7 +144,7 @@ class Delta:
             changes[name] = changes[name] + change if name in changes else change
         keys = dict(self.keys)
         for name, key_IN in other.keys.items():
-            keys[name] = join_keys(keys[name], key_IN) if name in keys else key_IN
+            keys[name] = torch.cat([keys[name], key_IN], 1) if name in keys else key_IN
         return Delta(changes, keys, {**self.notes, **other.notes}, {**self.values, **other.values})
 
     def __mul__(self, factor: float) -> "Delta":
@@ -170,20 +170,6 @@ class Delta:
             if not all(torch.isfinite(tensor).all() for tensor in change.tensors()):
                 raise SettingError(f"the change of {name} holds NaN or infinite numbers")
         return self
-
-
-def join_keys(first_IN: Tensor, second_IM: Tensor) -> Tensor:
-    """Keys [I, min(N + M, I)] whose second moment sum K Kᵀ is that of both sets together.
-
-    Past I columns the factor is compressed by `eigh`, so memory stays flat in the number of edits.
-    """
-    joined = torch.cat([first_IN, second_IM], 1)
-    if joined.shape[1] <= joined.shape[0]:
-        return joined
-    moment_II = joined.double() @ joined.double().T
-    values_I, vectors_II = torch.linalg.eigh(moment_II)
-    factor_II: Tensor = vectors_II * values_I.clamp(min=0).sqrt()
-    return factor_II.to(joined.dtype)
 
 
 def changed(weight: Tensor, change: Change) -> Tensor:

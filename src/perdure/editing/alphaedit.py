@@ -10,12 +10,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, Self
 
+import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
 from perdure.deltas import Delta
 from perdure.editing.method import Surroundings
-from perdure.editing.solving import NullSpace, alphaedit_update, null_space
+from perdure.editing.solving import NullSpace, alphaedit_update, null_space, unlike
 from perdure.editing.spreading import SpreadConfig, layers_to_write, spread
 from perdure.errors import EditError
 from perdure.models.adapters import on_plain_view
@@ -70,7 +71,9 @@ def alphaedit(
     def closed_form(
         layer: int, residual_ON: Tensor, key_IN: Tensor, previous_IM: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        return alphaedit_update(residual_ON, key_IN, previous_IM, spaces[layer].basis, ridges[layer])
+        basis_IR = spaces[layer].basis
+        others_IM = unlike(previous_IM, key_IN, partial(torch.matmul, basis_IR.T))
+        return alphaedit_update(residual_ON, key_IN, others_IM, basis_IR, ridges[layer])
 
     delta = spread(model, tokenizer, facts, closed_form, layers=layers, config=chosen, around=around)
     return replace(delta, notes={**delta.notes, "null_spaces": _describe(spaces, ridges)})

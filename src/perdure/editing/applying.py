@@ -37,6 +37,14 @@ def put_back(model: Any, weights: Mapping[str, Tensor]) -> None:
 
 
 @contextmanager
+def having(model: Any, weights: Mapping[str, Tensor]) -> Iterator[None]:
+    """While open, the model has these very tensors."""
+    with restoring(model, weights):
+        put_back(model, weights)
+        yield
+
+
+@contextmanager
 def applied(model: Any, delta: Delta) -> Iterator[None]:
     """While open, the model carries the delta."""
     with restoring(model, delta.changes):

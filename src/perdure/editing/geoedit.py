@@ -104,6 +104,8 @@ def geoedit(
     training of these neurons alone. Acute: the neuron stays, or old and new are merged. An old answer is the fact's
     `target_true`, or what the model writes itself. The model is left as it was.
 
+    Facts without an old answer have no pair of updates: they are learnt only in the last training.
+
     Raises:
         EditError: The loss became NaN, or no fact has an old answer.
     """
@@ -113,12 +115,13 @@ def geoedit(
     layout = layout_of(model)
     layers = check_layers(chosen.layers or range(len(layout)), layout)
     groups = neurons_of(layout, layers, chosen.neuron)
-    new = _learn(model, tokenizer, _new_pairs(facts), groups, chosen, around, stage="learning new answers")
+    old_pairs, new_pairs = _pairs(model, tokenizer, facts, around)
+    new = _learn(model, tokenizer, new_pairs, groups, chosen, around, stage="learning new answers")
     again = chosen.model_copy(update={"steps": len(new.losses), "stop_loss": 0.0})
-    old_pairs = _old_pairs(model, tokenizer, facts, around)
     old = _learn(model, tokenizer, old_pairs, groups, again, around, stage="learning old answers")
     joined = _join_all(groups, old, new, chosen, around)
-    changes, losses = _learn_on(model, tokenizer, _new_pairs(facts), groups, joined, chosen, around)
+    everything = [(fact.prompt, fact.target_new) for fact in facts]
+    changes, losses = _learn_on(model, tokenizer, everything, groups, joined, chosen, around)
     notes = {
         "layers": layers,
         "losses": [round(loss, 6) for loss in new.losses],
@@ -129,20 +132,18 @@ def geoedit(
     return Delta({name: Change(dense=tensor) for name, tensor in changes.items()}, {}, notes).check_finite()
 
 
-def _new_pairs(facts: Sequence[Fact]) -> list[tuple[str, str]]:
-    return [(fact.prompt, fact.target_new) for fact in facts]
-
-
-def _old_pairs(model: Any, tokenizer: Any, facts: Sequence[Fact], around: Surroundings) -> list[tuple[str, str]]:
-    """The same prompts in the same order with their old answers; a fact with an empty one is left out."""
+def _pairs(
+    model: Any, tokenizer: Any, facts: Sequence[Fact], around: Surroundings
+) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """The same prompts in the same order with old and with new answers; facts without an old one are in neither."""
     answers = old_answers(model, tokenizer, facts, around.progress)
-    pairs = [(fact.prompt, answer) for fact, answer in zip(facts, answers, strict=True) if answer]
-    if not pairs:
+    known = [(fact, answer) for fact, answer in zip(facts, answers, strict=True) if answer]
+    if not known:
         raise EditError(
             f"none of the {len(facts)} facts has an old answer: the model ends the text after each prompt. "
             "Give target_true, or use --editor fine_tuning"
         )
-    return pairs
+    return [(fact.prompt, answer) for fact, answer in known], [(fact.prompt, fact.target_new) for fact, _ in known]
 
 
 def _learn(

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from perdure.deltas import Delta
 from perdure.editing.method import Surroundings
-from perdure.editing.solving import memit_update, protect
+from perdure.editing.solving import memit_update, protect, unlike
 from perdure.editing.spreading import SpreadConfig, layers_to_write, spread
 from perdure.models import layout_of
 from perdure.models.adapters import on_plain_view
@@ -41,7 +41,7 @@ def memit(
 ) -> Delta:
     """Many facts in one batch, written into the MLPs of several layers by least squares.
 
-    The model is left as it was. Cost: up to 25 forward and backward passes over a few suffix tokens per
+    The model is left as it was. Cost: up to 20 forward and backward passes over a few suffix tokens per
     fact and context above the last layer, and one forward pass per layer up to it.
     """
     chosen = config or MemitConfig()
@@ -54,7 +54,8 @@ def memit(
     def closed_form(
         layer: int, residual_ON: Tensor, key_IN: Tensor, previous_IM: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        return memit_update(residual_ON, key_IN, protect(moments[layer], weight, previous_IM))
+        others_IM = unlike(previous_IM, key_IN, moments[layer].whiten)
+        return memit_update(residual_ON, key_IN, protect(moments[layer], weight, others_IM))
 
     delta = spread(model, tokenizer, facts, closed_form, layers=layers, config=chosen, around=around)
     return replace(delta, notes={**delta.notes, "moment_weight": weight})

@@ -8,10 +8,9 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from perdure.deltas import Delta
-from perdure.editing.applying import apply_delta, put_back, restoring
+from perdure.editing.applying import apply_delta, having, put_back, restoring
 from perdure.editing.statistics import Moments
-from perdure.models import layout_of
-from perdure.models.adapters import on_plain_view
+from perdure.models.adapters import on_plain_view, parameters_by_name
 from perdure.progress import Progress, silent
 from perdure.registry import Method
 from perdure.requests import Fact
@@ -60,12 +59,14 @@ class Progressed:
         batch: What the last batch solved.
         total: What all batches solved.
         step: What the model carries beyond its own weights: `total`, or what a restraint made of it.
+        known: Whether the last batch was solved before, and only taken up again.
     """
 
     done: int
     batch: Delta
     total: Delta
     step: Delta
+    known: bool = False
 
 
 @on_plain_view
@@ -91,26 +92,28 @@ def edit_in_batches(
         method: A registered editor.
         config: Its settings.
         batch_size: Facts per batch, or those of each batch.
-        around: What the edit stands on; keys of earlier batches are added to its previous keys.
+        around: What the edit stands on; keys of earlier batches are added to its previous keys. Where second moments
+            are missing, they are taken on the model without any batch.
         start: What each of the first batches solved, to go on after an interruption.
         restrain: From what all batches solved to what is carried in its place, after every batch; later batches are
             solved on that.
-        on_batch: Told where the sequence stands after each batch; the sequence ends there if it returns true.
+        on_batch: Told where the sequence stands after each batch, those of `start` too; the sequence ends there if it
+            returns true.
 
     Returns:
         What all batches solved, before any restraint.
     """
     around = replace(around, carried=max(around.carried, len(facts)))
-    matrices = {matrix.name for block in layout_of(model).mlp_matrices for matrix in block}
-    matrices.update(name for batch in start for name in batch.changes)
     total = Delta()
-    with restoring(model, matrices) as own:
+    with restoring(model, parameters_by_name(model)) as own:
+        moments = replace(around.moments_for(model, tokenizer), unedited=lambda: having(model, own))
+        around = replace(around, moments=moments)
         for number, span in enumerate(batch_spans(len(facts), batch_size)):
             known = number < len(start)
             batch = start[number] if known else _solve(model, tokenizer, facts[span], (method, config), around, total)
             total = replace(total + batch, notes={"batches": [*total.notes.get("batches", ()), dict(batch.notes)]})
             step = _carry(model, own, total, batch, restrain)
-            if not known and on_batch(Progressed(span.stop, batch, total, step)):
+            if on_batch(Progressed(span.stop, batch, total, step, known)):
                 break
     return total
 

@@ -6,7 +6,7 @@ from does it depend on that one. So the state is kept beside the shift, and deci
 D hidden size.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,7 +27,7 @@ class Shifts:
     """The shift of each fact, found now or before.
 
     Attributes:
-        shift: δ [N, D], float32.
+        shift: δ [N, D], float32; the same for facts of one site.
         losses: The last loss of the search; None where there was none.
         steps: How many steps it took.
         values: From a fact's id to its state and shift [2, D], to be kept with the delta.
@@ -49,23 +49,44 @@ def is_near(state_D: Tensor, value_2D: Tensor) -> bool:
     return bool((state_D.double() - start_D).norm() <= NEAR * min(shift_D.norm(), start_D.norm()))
 
 
-def find_or_reuse(facts: Sequence[Fact], states_ND: Tensor, known: Mapping[str, Tensor], search: Search) -> Shifts:
+def unshared(values: Mapping[str, Tensor], kept: Collection[str]) -> dict[str, Tensor]:
+    """The values of the facts that are kept, without those that were found for a fact that is not kept as well.
+
+    Facts of one site have one value, which holds the answers of all of them.
+
+    Args:
+        values: From a fact's id to its state and shift [2, D], of all facts of an edit.
+        kept: The ids of those that are kept.
+    """
+    gone = [value for fact, value in values.items() if fact not in kept]
+    return {
+        fact: value
+        for fact, value in values.items()
+        if fact in kept and not any(torch.equal(value, other) for other in gone)
+    }
+
+
+def find_or_reuse(
+    facts: Sequence[Fact], sites: Sequence[int], states_ND: Tensor, known: Mapping[str, Tensor], search: Search
+) -> Shifts:
     """The shift of each fact: the known one where its state is near the one of then, else searched for.
 
-    A shift is used, not the target value: the value would bring back what other facts, now gone, had added to
-    the state.
+    The facts of a site are searched for together, unless all of them know the same shift. A shift is used, not the
+    target value: the value would bring back what other facts, now gone, had added to the state.
 
     Args:
         facts: The facts.
+        sites: The site of each (`sites_of`).
         states_ND: The state of each, from which a search would begin.
         known: From a fact's id to state and shift [2, D] of an earlier run.
         search: Finds the shifts of the others.
     """
-    missing = [
-        place
-        for place, fact in enumerate(facts)
-        if fact.id not in known or not is_near(states_ND[place], known[fact.id])
-    ]
+    unknown = {
+        site
+        for site, fact, state_D in zip(sites, facts, states_ND, strict=True)
+        if not _is_known(fact, facts[site], state_D, known)
+    }
+    missing = [place for place, site in enumerate(sites) if site in unknown]
     found = search(missing) if missing else Values(torch.zeros(0, states_ND.shape[1]), (), ())
     at = {place: number for number, place in enumerate(missing)}
     shifts = [found.shift[at[place]] if place in at else known[fact.id][1] for place, fact in enumerate(facts)]
@@ -80,3 +101,11 @@ def find_or_reuse(facts: Sequence[Fact], states_ND: Tensor, known: Mapping[str, 
             for place, fact in enumerate(facts)
         },
     )
+
+
+def _is_known(fact: Fact, first: Fact, state_D: Tensor, known: Mapping[str, Tensor]) -> bool:
+    """Whether a fact's value is known and near, and the same as that of the first fact of its site."""
+    value_2D, first_2D = known.get(fact.id), known.get(first.id)
+    if value_2D is None or first_2D is None:
+        return False
+    return torch.equal(value_2D, first_2D) and is_near(state_D, value_2D)

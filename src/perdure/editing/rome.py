@@ -20,7 +20,7 @@ from perdure.editing.method import Surroundings
 from perdure.editing.reusing import find_or_reuse
 from perdure.editing.solving import protect, rome_update
 from perdure.editing.statistics import SecondMoment
-from perdure.editing.subjects import Contexts, sample_contexts, subject_states, target_rows
+from perdure.editing.subjects import Contexts, sample_contexts, sites_of, subject_states, target_rows
 from perdure.editing.values import ValueConfig, Values, find_values
 from perdure.models import Layout, capture, layout_of
 from perdure.models.adapters import on_plain_view
@@ -59,7 +59,8 @@ def rome(
 ) -> Delta:
     """Facts one after another, each a rank-one change of a single MLP matrix.
 
-    The model is left as it was. Keys of earlier edits join the second moment, so a fact is written where
+    Facts of one site (`sites_of`) are written at once: a later one would take the place of the earlier ones. The
+    model is left as it was. Keys of earlier edits join the second moment, so a fact is written where
     it disturbs neither the text nor the earlier facts.
     """
     chosen = config or RomeConfig()
@@ -70,49 +71,61 @@ def rome(
     check_writable(model, layout, layer)
     moment = around.moments_for(model, tokenizer).of([layer])[layer]
     contexts = sample_contexts(chosen.contexts, chosen.seed)
-    name, total, losses = layout.mlp_out[layer].name, Delta(), []
+    sites = sites_of(target_rows(tokenizer, facts, contexts))
+    name, total, losses = layout.mlp_out[layer].name, Delta(), dict[int, float | None]()
     with restoring(model, [name]):
-        for number, fact in enumerate(facts):
-            around.progress("editing facts", number, len(facts))
+        for site in sorted(set(sites)):
+            around.progress("editing facts", len(losses), len(facts))
+            places = [place for place, other in enumerate(sites) if other == site]
             previous = (Delta(keys=around.previous_keys) + Delta(keys=total.keys)).keys.get(name)
             inner = replace(around, previous_keys={} if previous is None else {name: previous})
-            step, loss = _edit_one(model, tokenizer, fact, layer, contexts, chosen.values, moment, inner)
+            members = [facts[place] for place in places]
+            step, found = _edit_site(model, tokenizer, members, layer, contexts, chosen.values, moment, inner)
             apply_delta(model, step)
             total = total + step
-            losses.append(loss)
+            losses.update(zip(places, found, strict=True))
     around.progress("editing facts", len(facts), len(facts))
-    notes = {"layers": [layer], "contexts": list(contexts.prefixes), "value_losses": losses}
+    notes = {
+        "layers": [layer],
+        "contexts": list(contexts.prefixes),
+        "value_losses": [losses[place] for place in range(len(facts))],
+    }
     return replace(total, notes=notes).check_finite()
 
 
-def _edit_one(
+def _edit_site(
     model: Any,
     tokenizer: Any,
-    fact: Fact,
+    facts: Sequence[Fact],
     layer: int,
     contexts: Contexts,
     config: ValueConfig,
     moment: SecondMoment,
     around: Surroundings,
-) -> tuple[Delta, float | None]:
-    """The rank-one delta of one fact on the model as it is now, and the last loss of its value if one was searched."""
+) -> tuple[Delta, tuple[float | None, ...]]:
+    """The rank-one delta of the facts of one site on the model as it is now, and the last loss of each fact's search.
+
+    A loss is None where the value was known.
+    """
     layout = layout_of(model)
-    rows = target_rows(tokenizer, [fact], contexts)
+    rows = target_rows(tokenizer, facts[:1], contexts)
     mean = [1 / len(contexts.prefixes)] * len(contexts.prefixes)
     key_I = subject_states(model, layout, rows, mean, layers=[layer], last=layer).keys[layer][:, 0]
     value_O = _mlp_output(model, layout, rows[0].ids[: rows[0].at + 1], layer)
 
-    def search(_places: list[int]) -> Values:
-        return find_values(model, tokenizer, [fact], layer, value_O[None], contexts=contexts, config=config)
+    states_NO = value_O.expand(len(facts), -1)
 
-    shifts = find_or_reuse([fact], value_O[None], around.values, search)
+    def search(_places: list[int]) -> Values:
+        return find_values(model, tokenizer, facts, layer, states_NO, contexts=contexts, config=config)
+
+    shifts = find_or_reuse(facts, [0] * len(facts), states_NO, around.values, search)
     matrix = layout.mlp_out[layer]
     # Earlier keys count as one token each beside the mean over text.
     protected = protect(moment, float(moment.tokens), around.previous_keys.get(matrix.name))
     weight_OI, direction_I = matrix.matrix.double().cpu(), protected(key_I[:, None])[:, 0]
     goal_O = _without_bias(layout, layer, value_O) + shifts.shift[0].double()
     factors = rome_update(weight_OI, key_I, goal_O, direction_I)
-    return replace(matrix_delta(matrix, factors, key_I[:, None]), values=shifts.values), shifts.losses[0]
+    return replace(matrix_delta(matrix, factors, key_I[:, None]), values=shifts.values), shifts.losses
 
 
 def _mlp_output(model: Any, layout: Layout, ids: Sequence[int], layer: int) -> Tensor:

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from perdure.editing.statistics import Eigenbasis, SecondMoment
 from perdure.errors import EditError, SettingError
 
+_SAME = 0.99
 Solve = Callable[[Tensor], Tensor]
 
 
@@ -48,6 +50,24 @@ def memit_update(residual_ON: Tensor, key_IN: Tensor, solve: Solve) -> tuple[Ten
     return residual_ON, right_IN.T
 
 
+def unlike(previous_IM: Tensor | None, key_IN: Tensor, coordinates: Callable[[Tensor], Tensor]) -> Tensor | None:
+    """The earlier keys without those that are one of the new keys over again: a cosine above 0.99.
+
+    Where a fact is written at the site of an earlier one, the new target value says what the outputs shall be at
+    this key. Protected as well, the old key would hold them back, the more so the more often a fact is changed.
+
+    Args:
+        previous_IM: K_p, the keys of earlier edits.
+        key_IN: K.
+        coordinates: From keys to what their cosines are taken of.
+    """
+    if previous_IM is None or previous_IM.shape[1] == 0:
+        return previous_IM
+    old_CM, new_CN = (normalize(coordinates(keys.double()), dim=0) for keys in (previous_IM, key_IN))
+    nearest_M = (new_CN.T @ old_CM).abs().amax(0)
+    return previous_IM[:, nearest_M <= _SAME]
+
+
 def protect(moment: SecondMoment, weight: float, previous_IM: Tensor | None) -> Solve:
     """X ↦ (λC + K_p K_pᵀ)⁻¹ X, in float64.
 
@@ -58,6 +78,9 @@ def protect(moment: SecondMoment, weight: float, previous_IM: Tensor | None) -> 
         moment: C.
         weight: λ, in tokens: how many average tokens an edit must leave in place.
         previous_IM: K_p, the keys of earlier edits.
+
+    Raises:
+        EditError: The sum is not positive definite: a key is not finite, or C is zero.
     """
 
     def plain(right_IN: Tensor) -> Tensor:
@@ -68,11 +91,11 @@ def protect(moment: SecondMoment, weight: float, previous_IM: Tensor | None) -> 
     previous = previous_IM.double()
     size, count = previous.shape
     if count > size // 4:
-        factor_II = torch.linalg.cholesky(weight * moment.ridged + previous @ previous.T)
+        factor_II = _factored(weight * moment.ridged + previous @ previous.T)
         return lambda right_IN: torch.cholesky_solve(right_IN, factor_II)
     solved_IM = plain(previous)
     inner_MM = torch.eye(count, dtype=torch.float64) + previous.T @ solved_IM
-    factor_MM = torch.linalg.cholesky(inner_MM)
+    factor_MM = _factored(inner_MM)
 
     def with_previous(right_IN: Tensor) -> Tensor:
         base_IN = plain(right_IN)
@@ -80,6 +103,15 @@ def protect(moment: SecondMoment, weight: float, previous_IM: Tensor | None) -> 
         return base_IN - solved_IM @ inner
 
     return with_previous
+
+
+def _factored(matrix: Tensor) -> Tensor:
+    """The lower Cholesky factor of a sum over earlier keys."""
+    factor, failed = torch.linalg.cholesky_ex(matrix)
+    if failed or not torch.isfinite(factor).all():
+        raise EditError("the second moment with the earlier keys is not positive definite; give more text to C")
+    lower: Tensor = factor
+    return lower
 
 
 @dataclass(frozen=True)

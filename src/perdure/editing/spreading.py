@@ -1,7 +1,8 @@
 """Many facts at once, spread over the MLPs of several layers: all that MEMIT and AlphaEdit have in common.
 
 Meng et al., MEMIT, ICLR 2023, algorithm 1. A method of this kind brings its closed form; target values, keys,
-residuals and the order of the layers are here. Shape suffixes: O, I, N, M as in `solving`, D hidden size.
+residuals and the order of the layers are here. Shape suffixes: O, I, M as in `solving`, N facts or, in keys and
+residuals, the sites where they are written, D hidden size.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ from perdure.editing.layers import check_layers, check_writable, default_layers
 from perdure.editing.matrices import matrix_delta
 from perdure.editing.method import Surroundings
 from perdure.editing.reusing import find_or_reuse
-from perdure.editing.subjects import sample_contexts, subject_states, target_rows
+from perdure.editing.subjects import sample_contexts, sites_of, subject_states, target_rows
 from perdure.editing.values import ValueConfig, Values, find_values
 from perdure.models import layout_of
 from perdure.progress import counting
@@ -64,7 +65,9 @@ def spread(
     """The change that lets the last of the layers give each fact's target value, shared among all of them.
 
     Layer by layer, on the model as the earlier ones left it: keys, what the last layer's output still
-    lacks, this layer's share of it, and the closed form's answer. The model comes back as it was.
+    lacks, this layer's share of it, and the closed form's answer. Facts of one site (`sites_of`) share a target
+    value and are one column of the solve: least squares would give each of them the mean of several. The model comes
+    back as it was.
 
     Args:
         model: A causal language model.
@@ -78,8 +81,10 @@ def spread(
     layout = layout_of(model)
     contexts = sample_contexts(config.contexts, config.seed)
     rows = target_rows(tokenizer, facts, contexts)
+    sites = sites_of(rows)
+    written = sorted(set(sites))
     look = partial(subject_states, model, layout, rows, contexts.weights(), last=layers[-1])
-    before_ND = look(layers=layers[-1:]).block
+    before_ND = look(layers=layers[-1:]).block[sites]
 
     def search(places: list[int]) -> Values:
         found = counting(around.progress, "finding target values", len(places))
@@ -96,16 +101,17 @@ def spread(
             on_done=found,
         )
 
-    shifts = find_or_reuse(facts, before_ND, around.values, search)
+    shifts = find_or_reuse(facts, sites, before_ND, around.values, search)
     goal_ND = before_ND + shifts.shift.double()
     total = Delta()
     with restoring(model, [layout.mlp_out[layer].name for layer in layers]):
         for number, layer in enumerate(layers):
             around.progress("writing layers", number, len(layers))
             matrix, states = layout.mlp_out[layer], look(layers=[layer])
-            residual_ON = (goal_ND - states.block).T / (len(layers) - number)
-            factors = closed_form(layer, residual_ON, states.keys[layer], around.previous_keys.get(matrix.name))
-            step = matrix_delta(matrix, factors, states.keys[layer])
+            residual_ON = (goal_ND - states.block)[written].T / (len(layers) - number)
+            key_IN = states.keys[layer][:, written]
+            factors = closed_form(layer, residual_ON, key_IN, around.previous_keys.get(matrix.name))
+            step = matrix_delta(matrix, factors, key_IN)
             apply_delta(model, step)
             total = total + step
     around.progress("writing layers", len(layers), len(layers))

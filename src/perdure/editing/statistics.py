@@ -6,7 +6,7 @@ model, the text and the settings. Shape suffixes: I inputs of a projection, T to
 
 import json
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
 from importlib import resources
@@ -40,7 +40,7 @@ class SecondMoment:
     matrix: Tensor
     tokens: int
 
-    @cached_property
+    @property
     def ridged(self) -> Tensor:
         """C plus 1e-5 of its mean diagonal, [I, I].
 
@@ -63,6 +63,11 @@ class SecondMoment:
             raise EditError(f"the second moment over {self.tokens} tokens is not positive definite; give more text")
         wide: Tensor = factor_II
         return wide
+
+    def whiten(self, key_IN: Tensor) -> Tensor:
+        """Keys [I, N], float64, in coordinates in which those of the text have the second moment 1."""
+        white: Tensor = torch.linalg.solve_triangular(self.factor, key_IN.double(), upper=False)
+        return white
 
     def solve(self, right_IN: Tensor) -> Tensor:
         """C⁻¹ X, [I, N], float64."""
@@ -105,12 +110,14 @@ class Moments:
         texts: The text; the built-in passages when not given.
         model_id: What names the model in the cache; the hash of its weights by default.
         progress: Told (windows done, windows in all).
+        unedited: Opened while the model is read, so that it is read without the edits that it may carry.
     """
 
     source: Callable[[], tuple[Any, Any]]
     texts: Sequence[str] | None = None
     model_id: str = ""
     progress: Callable[[int, int], None] | None = None
+    unedited: Callable[[], AbstractContextManager[None]] = nullcontext
     _held: dict[int, SecondMoment] = field(default_factory=dict, repr=False)
     _bases: dict[int, Eigenbasis] = field(default_factory=dict, repr=False)
 
@@ -127,7 +134,8 @@ class Moments:
                 self._held[layer] = known
         missing = sorted(set(layers) - set(self._held))
         if missing:
-            found = second_moments(*self._network, missing, self._texts, progress=self.progress)
+            with self.unedited():
+                found = second_moments(*self._network, missing, self._texts, progress=self.progress)
             for layer, moment in found.items():
                 _write(self._file(layer), moment)
                 self._held[layer] = moment
@@ -171,7 +179,10 @@ class Moments:
 
     @cached_property
     def _model_id(self) -> str:
-        return self.model_id or digest_model(self._network[0])
+        if self.model_id:
+            return self.model_id
+        with self.unedited():
+            return digest_model(self._network[0])
 
     def _file(self, layer: int, ending: str = "") -> Path:
         return cache_folder() / "moments" / f"{self._model_id[:16]}-{self.text_id[:16]}-{layer}{ending}.safetensors"

@@ -5,6 +5,7 @@ Shape suffixes: N facts, I inputs of a projection, D hidden size.
 
 import random
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -74,6 +75,22 @@ class SubjectRow:
         return self.context if self.target < len(self.ids) else -1
 
 
+def last_mention(text: str, subject: str) -> int:
+    """Where the last mention of the subject ends that is no part of a longer word; if there is none, the last one."""
+    found = [match.start() for match in re.finditer(f"(?={re.escape(subject)})", text)]
+    ends = [start + len(subject) for start in found if not _cuts(text, start) and not _cuts(text, start + len(subject))]
+    return ends[-1] if ends else found[-1] + len(subject)
+
+
+def _cuts(text: str, place: int) -> bool:
+    """Whether a word goes on across this place; characters written without spaces are words of their own."""
+    return 0 < place < len(text) and all(map(_joins, text[place - 1 : place + 1]))
+
+
+def _joins(character: str) -> bool:
+    return unicodedata.category(character)[0] in "LMN" and unicodedata.east_asian_width(character) not in "WF"
+
+
 def subject_row(tokenizer: Any, fact: Fact, text: str, answer: str, *, place: tuple[int, int]) -> SubjectRow:
     """The tokens of `text` and `answer`, with the last mention of the subject found.
 
@@ -81,7 +98,7 @@ def subject_row(tokenizer: Any, fact: Fact, text: str, answer: str, *, place: tu
         RequestError: No token of the answer comes after the subject's last token.
     """
     whole = join(text, answer) if answer else text
-    end = text.rindex(fact.subject) + len(fact.subject)
+    end = last_mention(text, fact.subject)
     ids = encode(tokenizer, whole)
     at = last_token_of(tokenizer, whole, end)
     alone = encode(tokenizer, text)
@@ -111,6 +128,22 @@ def essence_rows(tokenizer: Any, facts: Sequence[Fact]) -> list[SubjectRow]:
     return [
         subject_row(tokenizer, fact, f"{fact.subject} is a", "", place=(number, 0)) for number, fact in enumerate(facts)
     ]
+
+
+def sites_of(rows: Sequence[SubjectRow]) -> list[int]:
+    """Where each fact is written: the place of the first fact that reads the same up to the subject's last token.
+
+    A model sees nothing after that token there, so facts of one site have one state and one key, and can be given
+    one value only.
+
+    Args:
+        rows: Prompts and answers of all facts in all contexts, fact by fact.
+    """
+    seen: dict[int, list[tuple[int, ...]]] = {}
+    for row in rows:
+        seen.setdefault(row.fact, []).append(row.ids[: row.at + 1])
+    first: dict[tuple[tuple[int, ...], ...], int] = {}
+    return [first.setdefault(tuple(beginnings), fact) for fact, beginnings in seen.items()]
 
 
 @dataclass(frozen=True)

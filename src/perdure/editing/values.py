@@ -4,7 +4,7 @@ The optimisation of Meng et al. (ROME 2022, section 3.1; MEMIT 2023, section 4.2
 changing its path: tokens before the subject's last token do not depend on δ, so their keys and values are
 cached once, what all rows of a context begin with is read once for all facts; only the suffix runs, only
 above the edited layer, with logits only where an answer token is predicted, for many facts at a time, and
-facts that are done leave the batch.
+facts that are done leave the batch. Facts of one site share one δ, found for all of them at once.
 
 Shape suffixes: N facts, B rows, S suffix tokens, P prefix tokens, D hidden size, V vocabulary, A answers.
 """
@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from perdure.editing.beginnings import Beginnings, read_beginnings
-from perdure.editing.subjects import Contexts, SubjectRow, essence_rows, target_rows
+from perdure.editing.subjects import Contexts, SubjectRow, essence_rows, sites_of, target_rows
 from perdure.errors import EditError
 from perdure.models import Layout, capture, layout_of, resume_above, returns_tuple
 from perdure.models.caching import cache_of, keys_values
@@ -32,7 +32,7 @@ class ValueConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    steps: int = Field(20, ge=1, description="At most this many Adam steps")
+    steps: int = Field(20, ge=2, description="At most this many looks at the loss, an Adam step between each two")
     step: float = Field(0.13, gt=0, description="Adam's learning rate, as a step's length over ‖v0‖")
     learning_rate: float | None = Field(None, gt=0, description="Adam's learning rate as such, instead of `step`")
     betas: tuple[float, float] = Field((0.8, 0.99), description="Adam's averages of gradient and squared gradient")
@@ -65,7 +65,7 @@ class Values:
     """The result of the search.
 
     Attributes:
-        shift: δ [N, D], float32.
+        shift: δ [N, D], float32; the same for facts of one site.
         losses: The last loss of each fact.
         steps: The number of steps each fact took.
     """
@@ -133,6 +133,7 @@ def find_values(
 
     Loss of a fact: mean over contexts of the mean NLL of the answer's tokens, plus the KL term, plus the
     decay term. Adding δ to the block's output equals adding it to the MLP's output, as the block adds both.
+    Facts of one site (`sites_of`) have one δ: their losses are added, and it is done when each is below the limit.
 
     Args:
         model: A causal language model in evaluation mode.
@@ -152,11 +153,13 @@ def find_values(
     """
     layout = layout_of(model)
     head_is_plain(model)  # looked at once, before the lower blocks are skipped
-    rows = target_rows(tokenizer, facts, contexts) + essence_rows(tokenizer, facts)
+    rows = target_rows(tokenizer, facts, contexts)
+    sites = sites_of(rows)
+    rows += essence_rows(tokenizer, facts)
     beginnings = read_beginnings(model, layout, rows)
     shift_ND = torch.zeros(len(facts), layout.d_model)
     losses, steps = [0.0] * len(facts), [0] * len(facts)
-    for chunk in _chunks(rows, len(facts), chunk_tokens or _default_chunk(model)):
+    for chunk in _chunks(rows, sites, chunk_tokens or _default_chunk(model)):
         suffixes = _prepare(model, layout, layer, [row for row in rows if row.fact in chunk], beginnings)
         search = _Search(model, layout, layer, suffixes, config, config.radius(max(carried, len(facts))))
         anchor_N = anchors_ND[chunk].float().norm(dim=1).to(model.device)
@@ -164,7 +167,7 @@ def find_values(
             raise EditError(
                 f"layer {layer} gives zero for a subject, so no value can be scaled by it; choose another layer"
             )
-        found = search.run(chunk, anchor_N, facts)
+        found = search.run({fact: sites[fact] for fact in chunk}, anchor_N, facts)
         shift_ND[chunk] = found.shift.cpu()
         for fact, loss, step in zip(chunk, found.losses, found.steps, strict=True):
             losses[fact], steps[fact] = loss, step
@@ -178,20 +181,24 @@ def _default_chunk(model: Any) -> int:
     return 256 if model.device.type == "cpu" else 8192
 
 
-def _chunks(rows: Sequence[SubjectRow], count: int, tokens: int) -> list[list[int]]:
-    """Facts of similar suffix length, so that little is padded; at most about `tokens` padded tokens each."""
-    longest, number = [0] * count, [0] * count
+def _chunks(rows: Sequence[SubjectRow], sites: Sequence[int], tokens: int) -> list[list[int]]:
+    """Facts of similar suffix length, so that little is padded; at most about `tokens` padded tokens each.
+
+    The facts of a site stay together.
+    """
+    longest, number = dict.fromkeys(sites, 0), dict.fromkeys(sites, 0)
     for row in rows:
-        longest[row.fact] = max(longest[row.fact], len(row.ids) - row.at)
-        number[row.fact] += 1
+        site = sites[row.fact]
+        longest[site] = max(longest[site], len(row.ids) - row.at)
+        number[site] += 1
     chunks: list[list[int]] = []
     size = 0
-    for fact in sorted(range(count), key=lambda fact: longest[fact]):
-        size += number[fact]
-        if not chunks or size * longest[fact] > tokens:
+    for site in sorted(longest, key=longest.__getitem__):
+        size += number[site]
+        if not chunks or size * longest[site] > tokens:
             chunks.append([])
-            size = number[fact]
-        chunks[-1].append(fact)
+            size = number[site]
+        chunks[-1] += [fact for fact, other in enumerate(sites) if other == site]
     return chunks
 
 
@@ -206,23 +213,31 @@ class _Search:
         self.suffixes = suffixes
         self.reference: dict[int, Tensor] = {}
 
-    def run(self, chunk: list[int], anchor_N: Tensor, facts: Sequence[Fact]) -> Values:
-        """δ, the last loss and the steps of each fact of the chunk, in its order."""
+    def run(self, sites: dict[int, int], anchor_N: Tensor, facts: Sequence[Fact]) -> Values:
+        """δ, the last loss and the steps of each fact of the chunk, in its order.
+
+        Args:
+            sites: From each fact of the chunk to its site.
+            anchor_N: ‖v0‖ of each.
+            facts: All facts.
+        """
         width, device = self.layout.d_model, self.model.device
-        shifts = {fact: torch.zeros(width, device=device, requires_grad=True) for fact in chunk}
-        anchors = dict(zip(chunk, anchor_N, strict=True))
-        rates = [self.config.rate(anchor, width) for anchor in anchor_N.tolist()]
-        groups = [{"params": [shift], "lr": rate} for shift, rate in zip(shifts.values(), rates, strict=True)]
+        anchors = dict(zip(sites, anchor_N, strict=True))
+        own = {site: torch.zeros(width, device=device, requires_grad=True) for site in sites.values()}
+        shifts = {fact: own[site] for fact, site in sites.items()}
+        rates = [self.config.rate(float(anchors[site]), width) for site in own]
+        groups = [{"params": [shift], "lr": rate} for shift, rate in zip(own.values(), rates, strict=True)]
         adam = torch.optim.Adam(groups, betas=self.config.betas)
-        losses, steps = dict.fromkeys(chunk, float("nan")), dict.fromkeys(chunk, 0)
-        active, suffixes = set(chunk), self.suffixes
+        losses, steps = dict.fromkeys(sites, float("nan")), dict.fromkeys(sites, 0)
+        active, suffixes = set(sites), self.suffixes
         for step in range(self.config.steps):
             loss_by_fact = self._losses(suffixes, shifts, anchors)
             for fact, loss in loss_by_fact.items():
                 losses[fact], steps[fact] = loss.item(), step
                 if not torch.isfinite(loss):
                     raise EditError(f"the loss of {facts[fact].prompt!r} became NaN; lower the learning rate")
-            done = {fact for fact in loss_by_fact if losses[fact] < self.config.stop_loss}
+            open_sites = {sites[fact] for fact in loss_by_fact if losses[fact] >= self.config.stop_loss}
+            done = {fact for fact in loss_by_fact if sites[fact] not in open_sites}
             active -= done
             if not active or step == self.config.steps - 1:
                 break
@@ -233,15 +248,15 @@ class _Search:
             for fact in done:  # the batch it just left gives it a zero gradient, and momentum would move it on
                 shifts[fact].grad = None
             adam.step()
-            self._clip(shifts, active, anchors)
+            self._clip(shifts, open_sites, anchors)
         shift_ND = torch.stack([shift.detach() for shift in shifts.values()])
         return Values(shift_ND, tuple(losses.values()), tuple(steps.values()))
 
-    def _clip(self, shifts: dict[int, Tensor], active: set[int], anchors: dict[int, Tensor]) -> None:
+    def _clip(self, shifts: dict[int, Tensor], sites: set[int], anchors: dict[int, Tensor]) -> None:
         with torch.no_grad():
-            for fact in active:
-                limit = self.radius * anchors[fact]
-                shifts[fact].copy_(clip_norm(shifts[fact][None], limit[None])[0])
+            for site in sites:
+                limit = self.radius * anchors[site]
+                shifts[site].copy_(clip_norm(shifts[site][None], limit[None])[0])
 
     def _losses(self, suffixes: _Suffixes, shifts: dict[int, Tensor], anchors: dict[int, Tensor]) -> dict[int, Tensor]:
         """The loss of each fact that has rows in `suffixes`, in order of facts."""

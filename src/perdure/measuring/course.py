@@ -52,7 +52,7 @@ class TradeOff(Data):
         restraint: A registered restraint.
         config: Its settings.
         kept: The share of facts that the model answers as taught (teacher-forced: see `knows`).
-        divergence: KL(before ‖ after the edit) per token of text, in nats.
+        divergence: KL(base ‖ after the edit) per token of text, in nats.
         chosen: Whether this one was taken.
     """
 

@@ -10,7 +10,6 @@ from perdure.models.hooks import (
     patch_output,
     resume_above,
     returns_tuple,
-    self_test_patch,
 )
 from perdure.models.layout import Layout, Projection, layout_of
 from perdure.models.loading import build, load, load_processor, resolve
@@ -38,5 +37,4 @@ __all__ = [
     "resume_above",
     "returns_tuple",
     "score_targets",
-    "self_test_patch",
 ]

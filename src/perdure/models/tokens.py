@@ -26,13 +26,18 @@ def positions_of(model: Any) -> int | None:
 
 
 def encode(tokenizer: Any, text: str) -> list[int]:
-    """The token ids of a text, with whatever start token the tokenizer adds of its own.
+    """The token ids of a text, with whatever start token the tokenizer adds of its own, and without its end token.
+
+    Some tokenizers end every text; what is encoded here is gone on with.
 
     Raises:
         RequestError: The text is no valid Unicode.
     """
     try:
-        return list(tokenizer(text)["input_ids"])
+        ids = list(tokenizer(text)["input_ids"])
+        end = tokenizer.eos_token_id
+        ended = bool(ids) and ids[-1] == end and not text.endswith(tokenizer.eos_token)
+        return ids[:-1] if ended else ids
     except (TypeError, UnicodeError) as error:  # lone surrogates: bytes that were no UTF-8
         raise RequestError(f"{text!r} cannot be tokenised: {error}") from error
 

@@ -46,8 +46,7 @@ class Fact(BaseModel):
 
     subject: Subject = Field(description="Whom or what the fact is about; stands word for word in the prompt.")
     prompt: Prompt = Field(
-        description="The text before the answer; {} in it is filled with the subject unless the subject "
-        "already stands there."
+        description="The text before the answer; the subject stands in it, or {}, which is filled with the subject."
     )
     target_new: Target = Field(description="What the model shall say, without a leading space.")
     target_true: Target | None = Field(

@@ -87,12 +87,12 @@ def name_character(character: str) -> str:
 
 
 def fill(prompt: str, subject: str) -> str:
-    """`prompt` with `{}` replaced by the subject, unless the subject already stands in it.
+    """`prompt` with every `{}` replaced by the subject, also where the subject stands in it besides.
 
-    A prompt that has its subject keeps its braces: they are part of what is asked, and a filled prompt
-    that is written and read again stays as it is.
+    A subject that holds `{}` itself is looked for in the prompt first, so that a filled prompt that is written and
+    read again stays as it is.
     """
-    return prompt if subject in prompt else prompt.replace("{}", subject)
+    return prompt if "{}" in subject and subject in prompt else prompt.replace("{}", subject)
 
 
 def explain_absence(subject: str, prompt: str) -> str:

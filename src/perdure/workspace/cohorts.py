@@ -34,8 +34,8 @@ def course_of(shop: "Workspace", line: Sequence[Version], before: Outcomes, afte
 def _cohorts(shop: "Workspace", line: Sequence[Version], before: Outcomes, after: Outcomes) -> list[Cohort]:
     """A cohort a version, where there are facts that are older than this one's."""
     taught = {step.name: shop.facts(step) for step in line}
-    force = {fact.id for fact in in_force([fact for facts in taught.values() for fact in facts])}
-    groups = {name: [fact for fact in facts if fact.id in force] for name, facts in taught.items()}
+    last = {fact.prompt: name for name, facts in taught.items() for fact in facts}
+    groups = {name: [fact for fact in in_force(facts) if last[fact.prompt] == name] for name, facts in taught.items()}
     older = [fact for name, facts in groups.items() if name != line[-1].name for fact in facts]
     if not older:
         return []

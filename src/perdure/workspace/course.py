@@ -1,18 +1,17 @@
 """Watching a long edit: after each batch, how far the weights have moved, and what is kept of the facts so far."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perdure.content import write_atomic
 from perdure.deltas import Delta
 from perdure.editing.method import Progressed
-from perdure.measuring.course import Cohort, Course, Growth
+from perdure.measuring.course import Cohort, Course, Growth, TradeOff
 from perdure.measuring.sequences import by_age, growth_of, in_force, knows
 from perdure.workspace.measurements import measure_change
 from perdure.workspace.records import Version
 from perdure.workspace.runs import EditPlan
-from perdure.workspace.updates import applied_since_base, solved_since_base
 
 if TYPE_CHECKING:
     from perdure.workspace.workspace import Workspace
@@ -21,20 +20,43 @@ if TYPE_CHECKING:
 class Watch:
     """Looks at an edit after each batch, and ends it where a limit of the policy is passed and the plan says so.
 
+    What is looked at is what would be stored if the edit ended there. Where the strength of the restraint is chosen at
+    the end, that is PRUNE from σ* until then.
+
     Attributes:
+        course: What was seen.
         done: Facts taught so far.
         passed: The first limit that was passed, in words; empty while all hold.
-        stopped: Whether the edit was ended there.
+        stopped: Whether the edit was ended there, before its last fact.
     """
 
-    def __init__(self, shop: "Workspace", parent: Version, plan: EditPlan, network: tuple[Any, Any]) -> None:
+    def __init__(
+        self,
+        shop: "Workspace",
+        parent: Version,
+        plan: EditPlan,
+        network: tuple[Any, Any],
+        *,
+        before: tuple[Delta, Delta],
+        restrained: Callable[[Delta], Delta],
+    ) -> None:
+        """A watch over an edit of `parent`.
+
+        Args:
+            shop: The workspace.
+            parent: The version that is edited.
+            plan: The edit.
+            network: The parent's model, which carries the edit while it is solved, and its tokenizer.
+            before: What was solved since the base, and what of it the parent's weights carry.
+            restrained: From what is solved on the parent to what would be added to its weights.
+        """
         self._shop, self._plan, self._network = shop, plan, network
         self._base = shop.archive.lineage(parent)[0]
-        self._before = applied_since_base(shop.archive, parent), solved_since_base(shop.archive, parent)
+        self._before, self._restrained = before, restrained
         self._earlier = shop.facts_in_force(parent)
         self._file = shop.folder / "work" / plan.digest / "course.json"
         self.course = _seen(self._file)
-        self.done, self.passed, self.stopped = 0, self._limit(self.course.growth), False
+        self.done, self.passed, self.stopped = 0, "", False
 
     def ending(self) -> dict[str, Any]:
         """What the recipe says of a limit that was passed."""
@@ -46,18 +68,37 @@ class Watch:
         }
 
     def __call__(self, now: Progressed) -> bool:
-        """Look at the edit as it stands; true ends it."""
+        """Look at the edit as it stands, unless that was done before an interruption; true ends it."""
         self.done = now.done
-        taught = len(self._earlier) + now.done
-        applied, solved = self._before[0] + now.step, self._before[1] + now.total
-        growth = growth_of(measure_change(self._shop, self._base, applied, Delta(solved.changes)), taught)
-        cohorts = self._asked_again(now.done, taught)
-        seen = self.course
-        self.course = Course(growth=(*seen.growth, *growth), cohorts=(*seen.cohorts, *cohorts))
-        write_atomic(self._file, self.course.model_dump_json().encode())
-        self.passed = self._limit(self.course.growth)
-        self.stopped = bool(self.passed) and self._plan.stop_at_limit
+        seen, taught = self.course, len(self._earlier) + now.done
+        if all(row.facts != taught for row in seen.growth):
+            growth = self._growth(now.total, now.step if self._plan.each_batch else self._restrained(now.total))
+            cohorts = self._asked_again(now.done, taught)
+            self.course = Course(growth=(*seen.growth, *growth), cohorts=(*seen.cohorts, *cohorts))
+            write_atomic(self._file, self.course.model_dump_json().encode())
+        self.passed = self._limit([row for row in self.course.growth if row.facts <= taught])
+        self.stopped = bool(self.passed) and self._plan.stop_at_limit and now.done < len(self._plan.facts)
         return self.stopped
+
+    def settle(self, solved: Delta, step: Delta, curve: Sequence[TradeOff]) -> None:
+        """Look at what is stored once the strength of the restraint was chosen, in place of the last look.
+
+        Args:
+            solved: What was solved.
+            step: What is added to the parent's weights.
+            curve: The strengths that were tried.
+        """
+        taught = len(self._earlier) + self.done
+        growth = [row for row in self.course.growth if row.facts != taught] + self._growth(solved, step)
+        self.course = self.course.model_copy(update={"growth": tuple(growth), "trade_off": tuple(curve)})
+        if not self.stopped:
+            self.passed = self._limit([row for row in growth if row.facts == taught])
+
+    def _growth(self, solved: Delta, step: Delta) -> list[Growth]:
+        """How far the weights are from the base with `step` on the parent."""
+        changes = Delta((self._before[0] + solved).changes)
+        matrices = measure_change(self._shop, self._base, self._before[1] + step, changes)
+        return growth_of(matrices, len(self._earlier) + self.done)
 
     def _asked_again(self, done: int, taught: int) -> list[Cohort]:
         """All facts so far by age, at every `rescore` facts and at the end."""

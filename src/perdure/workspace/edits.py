@@ -2,17 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from perdure.deltas import Delta
 from perdure.editing.statistics import Moments
-from perdure.measuring.course import Course
+from perdure.measuring.course import TradeOff
 from perdure.registry import restraints
-from perdure.workspace.choosing import trade_off
+from perdure.workspace.choosing import trade_off, weakest
 from perdure.workspace.course import Watch
 from perdure.workspace.records import Version
 from perdure.workspace.runs import EditPlan, forget_work, resolve_config, solve
-from perdure.workspace.updates import next_step, solved_since_base
+from perdure.workspace.updates import Restraint, applied_since_base, solved_since_base, step_from
 
 if TYPE_CHECKING:
     from perdure.workspace.workspace import Workspace
@@ -21,30 +22,39 @@ if TYPE_CHECKING:
 def carry_out(shop: "Workspace", plan: EditPlan, *, actor: str, texts: Sequence[str] | None = None) -> Version:
     """The candidate that a plan gives. An interrupted run of the same plan is taken up where it stopped."""
     parent, work = shop.version(plan.parent), shop.folder / "work"
-    network = shop.load(parent)
-    watch = Watch(shop, parent, plan, network)
+    network, base = shop.load(parent), shop.archive.lineage(parent)[0]
+    before = solved_since_base(shop.archive, parent), applied_since_base(shop.archive, parent)
+    usual = weakest() if plan.choose else plan.restrained_by
+
+    def restrained(total: Delta, restraint: Restraint = usual) -> Delta:
+        return step_from(shop.archive, base, before, total, restraint)
+
+    watch = Watch(shop, parent, plan, network, before=before, restrained=restrained)
     solved = solve(
         *network,
         plan,
         moments=_moments(shop, parent, network, texts),
-        previous=solved_since_base(shop.archive, parent),
+        previous=before[0],
         work=work,
         progress=shop.progress,
-        restrain=(lambda total: _restrained(shop, parent, total, plan)) if plan.each_batch else None,
+        restrain=restrained if plan.each_batch else None,
         watch=watch,
         carried=len(shop.facts_in_force(parent)),
     )
     taught = plan if watch.done in {0, len(plan.facts)} else replace(plan, facts=plan.facts[: watch.done])
-    course = watch.course
     if plan.choose:
         facts = [*shop.facts_in_force(parent), *taught.facts]
-        course = course.model_copy(update={"trade_off": trade_off(shop, parent, solved, facts, network)})
-        taught = _as_chosen(taught, course)
+        curve = trade_off(shop, base, partial(restrained, solved), facts, network)
+        taught = _as_chosen(taught, curve)
+        watch.settle(solved, restrained(solved, taught.restrained_by), curve)
     shop.progress("storing the version", 0, 1)
-    notes = {"facts": [fact.model_dump(mode="json") for fact in taught.facts], "course": course.model_dump(mode="json")}
+    notes = {
+        "facts": [fact.model_dump(mode="json") for fact in taught.facts],
+        "course": watch.course.model_dump(mode="json"),
+    }
     version = shop.archive.commit(
         parent,
-        _restrained(shop, parent, solved, taught),
+        restrained(solved, taught.restrained_by),
         solved=_factored(solved, notes),
         recipe={**taught.recipe(), **watch.ending(), "dense": _dense(solved)},
         actor=actor,
@@ -65,15 +75,9 @@ def _moments(shop: "Workspace", parent: Version, network: tuple[Any, Any], texts
     )
 
 
-def _restrained(shop: "Workspace", parent: Version, solved: Delta, plan: EditPlan) -> Delta:
-    """What to add to the parent's weights."""
-    config = plan.restraint_config.model_dump(mode="json")
-    return next_step(shop.archive, parent, solved, plan.restraint.name, config)
-
-
-def _as_chosen(plan: EditPlan, course: Course) -> EditPlan:
+def _as_chosen(plan: EditPlan, curve: Sequence[TradeOff]) -> EditPlan:
     """The plan with the restraint that was chosen on the curve."""
-    best = next(point for point in course.trade_off if point.chosen)
+    best = next(point for point in curve if point.chosen)
     method = restraints.get(best.restraint)
     return replace(plan, restraint=method, restraint_config=resolve_config(method, best.config))
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from perdure.content import digest_json
 from perdure.editing.method import batch_spans
+from perdure.editing.reusing import unshared
 from perdure.errors import RefusedError, RequestError, SettingError, WorkspaceError
 from perdure.registry import editors, restraints
 from perdure.requests import Fact
@@ -53,7 +54,7 @@ class RemovalPlan:
     @property
     def restraints(self) -> tuple[Restraint, ...]:
         """The restraint of each edit."""
-        return tuple((step.restraint.name, step.restraint_config.model_dump(mode="json")) for step in self.steps)
+        return tuple(step.restrained_by for step in self.steps)
 
     @property
     def restrained_in_part(self) -> bool:
@@ -126,7 +127,7 @@ def _left_of(
         if left:
             name = digest_json([version.id, place, sorted(ids), origin.id])
             sizes = tuple(len(batch) for batch in batches if batch)
-            again = Again(name, sizes, {fact.id: values[fact.id] for fact in left if fact.id in values})
+            again = Again(name, sizes, unshared(values, {fact.id for fact in left}))
             yield replace(_plan_of(recipe, parent, left), again=again)
 
 

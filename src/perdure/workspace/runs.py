@@ -1,5 +1,6 @@
 """An edit from the facts to the delta: checked, planned, solved in batches, resumable."""
 
+import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -15,12 +16,14 @@ from perdure.deltas import Delta, load_delta, save_delta
 from perdure.editing.method import Progressed, Surroundings, edit_in_batches
 from perdure.editing.presets import preset_settings
 from perdure.editing.statistics import Moments
+from perdure.editing.subjects import sample_contexts
 from perdure.errors import IntegrityError, RequestError, SettingError
 from perdure.models.tokens import encode, join
 from perdure.progress import Progress
 from perdure.registry import Method, editors, restraints
 from perdure.requests import Fact, FactFile
 from perdure.workspace.layer_choice import AskedLayers, LayerChoice
+from perdure.workspace.updates import Restraint
 
 TOKEN_LIMIT = 512
 AUTO = "auto"
@@ -100,10 +103,19 @@ class EditPlan:
         }
 
     @property
+    def restrained_by(self) -> Restraint:
+        """The restraint and its settings."""
+        return self.restraint.name, self.restraint_config.model_dump(mode="json")
+
+    @property
     def digest(self) -> str:
-        """What names this plan's unfinished work."""
+        """What names this plan's unfinished work: all that decides what it gives, whole facts and where it ends."""
         again = {"again": self.again.name} if self.again else {}
-        return digest_json({"parent": self.parent, **self.recipe(), **again})
+        asked = {
+            "asked": [fact.model_dump(mode="json", exclude={"source"}) for fact in self.facts],
+            "stop_at_limit": self.stop_at_limit,
+        }
+        return digest_json({"parent": self.parent, **self.recipe(), **asked, **again})
 
 
 @dataclass(frozen=True)
@@ -225,22 +237,42 @@ def resolve_config(method: Method, given: Mapping[str, Any]) -> BaseModel:
         raise SettingError(f"{method.kind} {method.name}: {wrong}. Settings: {allowed}") from error
 
 
-def check_lengths(tokenizer: Any, facts: Sequence[Fact]) -> None:
-    """Refuse facts that are too long for the model's tokenizer, all at once.
+def check_lengths(model: Any, tokenizer: Any, facts: Sequence[Fact], prefixes: Sequence[str] = ("",)) -> None:
+    """Refuse facts that are too long for the model, all at once.
+
+    Args:
+        model: The model.
+        tokenizer: Its tokenizer.
+        facts: The facts.
+        prefixes: What the editor puts before the prompts.
 
     Raises:
-        RequestError: Lists each fact whose prompt and answer exceed 512 tokens.
+        RequestError: Lists each fact whose prompt and answer exceed 512 tokens or, after the longest of the prefixes,
+            the model's positions.
     """
-    long = []
-    for fact in facts:
-        tokens = len(encode(tokenizer, join(fact.prompt, fact.target_new)))
-        if tokens > TOKEN_LIMIT:
-            long.append(f"{fact.source or fact.short_id}: {tokens} tokens")
+    before = max(prefixes, key=lambda prefix: len(encode(tokenizer, prefix)))
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None) or math.inf
+    _refuse_long(tokenizer, facts, "", TOKEN_LIMIT, "tokens with their answer")
+    _refuse_long(tokenizer, facts, before, positions, "positions of the model, with their answer and a sentence before")
+
+
+def _refuse_long(tokenizer: Any, facts: Sequence[Fact], before: str, limit: float, what: str) -> None:
+    lengths = [len(encode(tokenizer, join(before + fact.prompt, fact.target_new))) for fact in facts]
+    long = [
+        f"{fact.source or fact.short_id}: {length} tokens"
+        for fact, length in zip(facts, lengths, strict=True)
+        if length > limit
+    ]
     if long:
         raise RequestError(
-            f"{len(long)} facts are longer than {TOKEN_LIMIT} tokens with their answer: {'; '.join(long[:20])}. "
-            "Shorten the prompts"
+            f"{len(long)} facts are longer than {limit} {what}: {'; '.join(long[:20])}. Shorten the prompts"
         )
+
+
+def _prefixes(config: BaseModel) -> Sequence[str]:
+    """What an editor of these settings puts before the prompts, besides nothing."""
+    settings = config.model_dump()
+    return sample_contexts(settings["contexts"], settings["seed"]).prefixes if "contexts" in settings else ("",)
 
 
 def solve(
@@ -267,19 +299,17 @@ def solve(
         work: The folder of unfinished work.
         progress: Told how far the work is.
         restrain: What a restraint after every batch makes of what was solved so far.
-        watch: Told where the edit stands after each batch, with the model as it is then; true ends the edit.
+        watch: Told where the edit stands after each batch, with the model as it is then, also after those that were
+            solved before an interruption; true ends the edit.
         carried: How many facts of earlier edits the model carries.
     """
-    check_lengths(tokenizer, plan.facts)
+    check_lengths(model, tokenizer, plan.facts, _prefixes(plan.config))
     folder, again = work / plan.digest, plan.again
-    start = _unfinished(folder)
-    written = len(start)
 
     def after(now: Progressed) -> bool:
-        nonlocal written
-        save_delta(now.batch, _batch_file(folder, written))
-        written += 1
-        progress("editing batches", now.done, len(plan.facts))
+        if not now.known:
+            save_delta(now.batch, _batch_file(folder, len(now.total.notes["batches"]) - 1))
+            progress("editing batches", now.done, len(plan.facts))
         return watch(now)
 
     # One batch is done or not; the steps of a removal come one after another, and each is kept till the last is done.
@@ -292,7 +322,7 @@ def solve(
         plan.config,
         batch_size=again.batches if again else plan.batch_size,
         around=Surroundings(previous.keys, moments, progress, again.values if again else {}, carried + len(plan.facts)),
-        start=start,
+        start=_unfinished(folder),
         restrain=restrain,
         on_batch=after if several else watch,
     )
