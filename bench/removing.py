@@ -23,6 +23,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import perdure
 from bench.machine import describe_machine
 from perdure.deltas import Delta
 from perdure.editing import Moments, Surroundings, applied, edit_in_batches
@@ -35,7 +36,7 @@ from perdure.models import layout_of, load
 from perdure.registry import editors
 from perdure.requests import Fact, read_facts
 
-DEMO_FACTS = Path(__file__).parents[1] / "src/perdure/demo/facts.jsonl"
+DEMO_FACTS = Path(perdure.__file__).parent / "demo/facts.jsonl"
 
 
 class Bench:
