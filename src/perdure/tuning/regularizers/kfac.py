@@ -14,7 +14,7 @@ from torch import Tensor
 from perdure.errors import SettingError
 from perdure.models.adapters import bare_layer
 from perdure.registry import regularizers
-from perdure.tuning.forward import Seen, Taps
+from perdure.tuning.forward import Seen, Taps, watching
 from perdure.tuning.kronecker import FactorSketch, Spectrum, as_state, evenly, from_state, summed
 from perdure.tuning.reading import evaluating
 from perdure.tuning.regularizer import RegularizerConfig, Run, State
@@ -87,12 +87,12 @@ def information(run: Run, count: int, rank: int) -> dict[str, tuple[Spectrum, Sp
         for numbers in run.batches(rows, graded=True):
             run.around.progress("Fisher information", done, len(rows))
             batch = run.batch(numbers)
-            with torch.enable_grad():
-                seen = run.forward(run.model, batch, {**inputs, **outputs})
-                losses_N = seen.sampled_losses(generator)
-                gradients = torch.autograd.grad(losses_N.sum(), [seen.taps[name] for name in outputs])
+            watched: dict[str, Tensor] = {}
+            with torch.enable_grad(), watching({**inputs, **outputs}, watched):
+                losses_N = run.forward(run.model, batch).sampled_losses(generator)
+            gradients = torch.autograd.grad(losses_N.sum(), [watched[name] for name in outputs])
             for name, gradient in zip(modules, gradients, strict=True):
-                x_BTI = _rows(seen.taps[f"input.{name}"].detach(), len(numbers))
+                x_BTI = _rows(watched[f"input.{name}"].detach(), len(numbers))
                 g_BTO = _rows(gradient, len(numbers)) * batch.mask_of(x_BTI.shape[1])[..., None]
                 if name not in sketches:
                     sketches[name] = FactorSketch(g_BTO.shape[-1], x_BTI.shape[-1], rank, device)
