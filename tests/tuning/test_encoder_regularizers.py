@@ -10,9 +10,9 @@ from perdure.errors import SettingError
 from perdure.registry import regularizers
 from perdure.tuning.encoders.config import EncoderTuningConfig
 from perdure.tuning.encoders.heads import random_head
+from perdure.tuning.encoders.item_run import ItemRun
 from perdure.tuning.encoders.run import item_run
 from perdure.tuning.regularizer import Surroundings
-from perdure.tuning.regularizers import ewc
 from perdure.tuning.regularizers.ewc import fisher_of
 from perdure.tuning.regularizers.feature_distance import along_tokens, feature_distance, unit
 
@@ -223,12 +223,13 @@ def test_fisher_information_is_the_mean_of_squares_of_each_items_gradient(family
 
 
 def test_fisher_information_is_of_as_many_rows_however_many_anchors_follow(monkeypatch):
-    asked = []
-    monkeypatch.setattr(ewc, "_gradients", lambda _run, number, _weights: asked.append(number) or {})
+    asked, batch = [], ItemRun.batch
+    monkeypatch.setattr(ItemRun, "batch", lambda run, numbers: asked.extend(numbers) or batch(run, numbers))
     for anchors in (None, sets.unlabelled("image", 100)):
         with running("vit", anchors=anchors) as run:
+            asked.clear()
             fisher_of(run, 6)
-    assert asked == [0, 2, 4, 6, 8, 10] * 2
+            assert asked == [0, 2, 4, 6, 8, 10]
 
 
 def test_ewc_holds_weights_by_their_information():

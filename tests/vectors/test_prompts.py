@@ -22,6 +22,8 @@ def test_a_token_that_straddles_the_boundary_belongs_to_the_answer():
     class Greedy:
         """Joins a colon with a space that follows."""
 
+        eos_token_id = None
+
         def __call__(self, text):
             ids = []
             while text:

@@ -211,15 +211,14 @@ def test_a_parted_group_starts_with_what_its_own_task_left(tmp_path, monkeypatch
     harm = Merge(False, 1.0, 0.5, 1.5, 9, "refused")
     monkeypatch.setattr(pooling, "check_merge", lambda *_, **__: harm)
     shop = Workspace.init(tmp_path / "shop", tiny.llama(), tokenizer=tiny.tokenizer(), actor="kato")
-    held = {"regularizers": [{"kind": "ewc", "rows": 4, "weight": 1e-9}]}
-    settings = {**QUICK, **held, "averaging": {"form": "sound", "metric": "fisher"}}
+    settings = {**QUICK, "regularizers": [{"kind": "ewc", "rows": 4, "weight": 1e-9}]}
     [first] = shop.tune_in_pool([FIRST], settings)
     old = {name: torch.full_like(value, 1e6) for name, value in kept_states(shop, first)["ewc"].items()}
-    monkeypatch.setattr(pooling, "kept_states", lambda *_: {"ewc": old, "averaging": old})
+    monkeypatch.setattr(pooling, "kept_states", lambda *_: {"ewc": old})
     [second] = shop.tune_in_pool([SECOND], settings)
     assert second.manifest.recipe["group"] == "g2"
     own = kept_states(shop, second)
-    assert set(own) == {"ewc", "averaging"}
+    assert set(own) == {"ewc"}
     assert all(0 < float(value.max()) < 1e5 for state in own.values() for value in state.values())
 
 
