@@ -32,6 +32,10 @@ def _held(*kinds: Mapping[str, Any], **more: Any) -> dict[str, Any]:
     return {"regularizers": list(kinds), **more}
 
 
+def _but(kind: str) -> list[Mapping[str, Any]]:
+    return [each for each in usual_settings()["regularizers"] if each["kind"] != kind]
+
+
 ROWS = (
     Row("lora", "one LoRA adapter, trained on one task after another", way="one"),
     Row("inclora", "a LoRA adapter for each task, added up"),
@@ -49,6 +53,7 @@ ROWS = (
     Row("ema_published", "inclora, LCIA's EMA as published", {"averaging": {"form": "published"}}),
     Row("ema_sound", "inclora, the sound dynamic average", {"averaging": {"form": "sound"}}),
     Row("pool", "frozen base, routed adapters", way="pool"),
+    Row("no_kfac", "the usual settings without kfac", {**usual_settings(), "regularizers": _but("kfac")}),
     Row("usual", "perdure's default: kfac, ema_sound, and what the model writes itself held by KL", usual_settings()),
     Row("joint", "all tasks at once: the ceiling", way="joint"),
 )
