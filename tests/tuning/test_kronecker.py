@@ -10,12 +10,12 @@ from perdure.tuning.kronecker import (
     as_state,
     cost_of_factors,
     cost_of_matrix,
-    evenly,
     from_state,
     joined,
     spectrum_of,
     summed,
 )
+from perdure.tuning.reading import evenly
 
 O, I, RANK = 9, 12, 3
 

@@ -14,7 +14,8 @@ from perdure.registry import regularizers
 from perdure.tuning.anchors import anchor_rows
 from perdure.tuning.encoding import collate, row_of
 from perdure.tuning.forward import forward
-from perdure.tuning.kronecker import cost_of_matrix, evenly, from_state
+from perdure.tuning.kronecker import cost_of_matrix, from_state
+from perdure.tuning.reading import evenly
 from perdure.tuning.regularizer import Surroundings
 from perdure.tuning.regularizers.ewc import fisher_of
 from perdure.tuning.regularizers.feature_distance import feature_distance, standardisation, unit

@@ -5,7 +5,7 @@ Shape suffixes: B rows, L layers or blocks read, H query heads, K head size, D h
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,7 +20,6 @@ from perdure.tuning.regularizers.feature_distance import FeatureDistance, Featur
 from perdure.tuning.regularizers.function_vector import FunctionVectorConfig, task_prompts
 from perdure.vectors import function_vector
 
-T = TypeVar("T")
 Heads = Sequence[tuple[int, int]]
 
 LEAST_COMPARED = 3
@@ -56,11 +55,6 @@ def shown_rows(tokenizer: Any, pairs: Sequence[tuple[str, str]], config: Functio
         )
         for prompt in task_prompts(tokenizer, pairs, config)
     ]
-
-
-def evenly(things: Sequence[T], count: int) -> list[T]:
-    """At most so many, evenly spaced."""
-    return list(things[:: max(1, len(things) // count)][:count])
 
 
 def pairs_of_function(pairs: Sequence[Pair]) -> list[tuple[str, str]]:

@@ -34,6 +34,16 @@ def bare_layer(module: Any) -> Any:
     return module.base_layer if _is_adapter(module) else module
 
 
+def is_turned(module: Any) -> bool:
+    """Whether a projection stores its weight [I, O], as GPT-2's Conv1D does; inside an adapter layer, too."""
+    return type(bare_layer(module)).__name__ == "Conv1D"
+
+
+def is_projection(module: Any) -> bool:
+    """Whether a module is a linear projection; inside an adapter layer, too."""
+    return isinstance(bare_layer(module), torch.nn.Linear) or is_turned(module)
+
+
 def parameters_by_name(model: Any) -> dict[str, Any]:
     """The model's parameters under the names of the base checkpoint; an adapter's own weights are left out."""
     inside = bare(model)

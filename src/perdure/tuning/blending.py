@@ -25,7 +25,8 @@ from perdure.tuning.averaging import (
     sound_shares,
 )
 from perdure.tuning.config import AveragingConfig
-from perdure.tuning.kronecker import evenly, from_state
+from perdure.tuning.kronecker import from_state
+from perdure.tuning.reading import evenly
 from perdure.tuning.regularizer import Run
 from perdure.tuning.stages import stages_of
 from perdure.tuning.trained import LoraTrained, Trained, bend
@@ -71,7 +72,7 @@ def blend_of(run: Run, config: AveragingConfig) -> Blend:
 def _sound(run: Run, config: AveragingConfig) -> Blend:
     """The sound form: slope and curvature of the new task's loss along the way it went, on unseen rows if there are."""
     groups = groups_of(run.model, run.base, list(run.trained.names), config.groups)
-    rows = evenly(run.watched or [number for number, anchor in enumerate(run.anchors) if not anchor], config.rows)
+    rows = evenly(run.watched or run.learnt, config.rows)
     run.around.progress("averaging", 0, len(groups) + 1)
     slope_K, curvature_KK = slopes_and_curvatures(run, groups, rows)
     squares_K = torch.tensor([_squared(run.trained, group) for group in groups], dtype=torch.float64)

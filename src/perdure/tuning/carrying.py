@@ -11,6 +11,7 @@ from torch import Tensor
 
 from perdure.deltas import Delta, LowRank
 from perdure.errors import ModelError, SettingError
+from perdure.models.adapters import is_turned
 from perdure.models.layout import tensors_of
 
 
@@ -33,7 +34,7 @@ def carried(model: Any, delta: Delta) -> Iterator[None]:
             module, weight = model.get_submodule(name.removesuffix(".weight")), weights[name]
             if not name.endswith(".weight") or weight.shape != change.shape:
                 raise ModelError(f"{name} is {tuple(weight.shape)} here; the adapter is for {tuple(change.shape)}")
-            transposed = type(module).__name__ == "Conv1D"
+            transposed = is_turned(module)
             stack.callback(module.register_forward_hook(_hook(change.low_rank, weight.device, transposed)).remove)
         yield
 

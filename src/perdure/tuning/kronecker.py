@@ -8,7 +8,7 @@ nearest Kronecker product. Γ = Σ_t g_t x_tᵀ is never formed: a factor is a s
 Shape suffixes: B rows, T tokens, O rows and I columns of a matrix, N either of them, K directions, R rank, S tasks.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -34,20 +34,22 @@ class Spectrum:
     values_SK: Tensor
     rest_S: Tensor
 
+    @property
+    def excess_SK(self) -> Tensor:  # noqa: N802 - a shape suffix
+        """λ − ρ: by how much the kept eigenvalues pass the others."""
+        return self.values_SK - self.rest_S[:, None]
+
     def gram(self, matrix_NR: Tensor) -> Tensor:
         """XᵀAX of each matrix A, [S, R, R]."""
         inside_SKR = self.vectors_SNK.mT @ matrix_NR
-        excess_SK = self.values_SK - self.rest_S[:, None]
-        return inside_SKR.mT @ (excess_SK[..., None] * inside_SKR) + self.rest_S[:, None, None] * (
-            matrix_NR.T @ matrix_NR
-        )
+        even_SRR = self.rest_S[:, None, None] * (matrix_NR.T @ matrix_NR)
+        return inside_SKR.mT @ (self.excess_SK[..., None] * inside_SKR) + even_SRR
 
     def whole(self) -> Tensor:
         """The matrices themselves, [S, N, N]: for tests and small sizes."""
-        excess_SK = self.values_SK - self.rest_S[:, None]
         size = self.vectors_SNK.shape[1]
         eye = torch.eye(size, dtype=self.vectors_SNK.dtype, device=self.vectors_SNK.device)
-        return (self.vectors_SNK * excess_SK[:, None]) @ self.vectors_SNK.mT + self.rest_S[:, None, None] * eye
+        return (self.vectors_SNK * self.excess_SK[:, None]) @ self.vectors_SNK.mT + self.rest_S[:, None, None] * eye
 
     def __mul__(self, factor: float) -> "Spectrum":
         """The matrices times a number of at least zero."""
@@ -89,8 +91,7 @@ def cost_of_matrix(delta_OI: Tensor, outer: Spectrum, inner: Spectrum) -> Tensor
     rows_SKI = outer.vectors_SNK.mT @ delta_OI
     columns_SOK = delta_OI @ inner.vectors_SNK
     both_SKK = rows_SKI @ inner.vectors_SNK
-    more_outer_SK = outer.values_SK - outer.rest_S[:, None]
-    more_inner_SK = inner.values_SK - inner.rest_S[:, None]
+    more_outer_SK, more_inner_SK = outer.excess_SK, inner.excess_SK
     parts_S = (
         torch.einsum("skl,sk,sl->s", both_SKK.square(), more_outer_SK, more_inner_SK)
         + inner.rest_S * (rows_SKI.square().sum(-1) * more_outer_SK).sum(-1)
@@ -149,7 +150,7 @@ def spectrum_of(seen_NK: Tensor, probe_NK: Tensor, trace: float, kept: int) -> S
     size, kept = len(seen), min(kept, seen.shape[1])
     norm = float(torch.linalg.matrix_norm(seen))
     if norm == 0 or trace <= 0:
-        return Spectrum(seen_NK.new_zeros(1, size, kept), seen_NK.new_zeros(1, kept), seen_NK.new_zeros(1))
+        return Spectrum(torch.zeros(1, size, kept), torch.zeros(1, kept), torch.zeros(1))
     shift = 1e-6 * norm  # A Ω is of float32
     shifted = seen + shift * probe
     core = probe.T @ shifted
@@ -204,9 +205,3 @@ def summed(
         (outer, inner), (more_outer, more_inner) = before[name], now[name]
         found[name] = joined(outer, more_outer), joined(inner, more_inner)
     return found
-
-
-def evenly(numbers: Sequence[int], count: int) -> list[int]:
-    """At most `count` of the numbers, evenly spaced."""
-    step = max(1, len(numbers) // count)
-    return list(numbers[::step][:count])

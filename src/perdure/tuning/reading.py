@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -10,6 +10,8 @@ from perdure.models.adapters import bare
 from perdure.progress import Progress, counting, silent
 from perdure.tuning.encoding import Collated, Row, collate, moved
 from perdure.tuning.forward import SeenTokens, Taps, forward
+
+T = TypeVar("T")
 
 
 @torch.no_grad()
@@ -42,6 +44,11 @@ def read_all(
                 seen = forward(model, batch, taps)
             yield seen
             add(len(numbers))
+
+
+def evenly(things: Sequence[T], count: int) -> list[T]:
+    """At most `count` of the things, evenly spaced."""
+    return list(things[:: max(1, len(things) // count)][:count])
 
 
 @contextmanager

@@ -93,6 +93,11 @@ class Run(ABC):
         """Of each row, whether it is only there to be held."""
 
     @property
+    def learnt(self) -> list[int]:
+        """Numbers of the rows that are learnt: all but anchors."""
+        return [number for number, anchor in enumerate(self.anchors) if not anchor]
+
+    @property
     def watched(self) -> Sequence[int]:
         """Numbers of rows of the task that are not learnt and tell how well it is."""
         return ()

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, cast
 
 from torch import Tensor
@@ -41,9 +42,10 @@ class TokenRun(Run):
     batch_tokens: int = 2048
     held_out: Sequence[Row] = ()
 
-    @property
+    @cached_property
     def _all(self) -> Sequence[Row]:
-        return (*self.rows, *self.held_out) if self.held_out else self.rows
+        """The rows and those held out, by their numbers."""
+        return (*self.rows, *self.held_out)
 
     @property
     def base(self) -> Any:

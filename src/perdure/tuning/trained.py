@@ -13,7 +13,7 @@ from torch import Tensor
 
 from perdure.deltas import Change, Delta, LowRank
 from perdure.errors import ModelError, SettingError
-from perdure.models.adapters import bare, bare_layer
+from perdure.models.adapters import bare, is_turned
 from perdure.models.layout import tensors_of
 from perdure.tuning.kronecker import Spectrum, cost_of_factors, cost_of_matrix
 
@@ -185,7 +185,7 @@ def lora_attached(
 
     if hasattr(model, "peft_config"):
         raise ModelError("the model carries an adapter already; merge it first (model.merge_and_unload())")
-    transposed = any(type(model.get_submodule(name)).__name__ == "Conv1D" for name in modules)
+    transposed = any(is_turned(model.get_submodule(name)) for name in modules)
     config = LoraConfig(
         r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=list(modules), fan_in_fan_out=transposed
     )
@@ -227,9 +227,8 @@ def _pairs(model: Any, modules: Sequence[str]) -> dict[str, LoraPair]:
     found = {}
     for name in modules:
         layer = bare(model).get_submodule(name)
-        conv = type(bare_layer(layer)).__name__ == "Conv1D"
         a_RI, b_OR = layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight
-        found[f"{name}.weight"] = LoraPair(a_RI, b_OR, float(layer.scaling[ADAPTER]), conv)
+        found[f"{name}.weight"] = LoraPair(a_RI, b_OR, float(layer.scaling[ADAPTER]), is_turned(layer))
     return found
 
 

@@ -20,6 +20,7 @@ from perdure.tuning.config import TuningConfig
 from perdure.tuning.defaults import usual_pool_settings, usual_settings
 from perdure.tuning.encoding import Row, row_limit, row_of
 from perdure.tuning.grouping import Groups
+from perdure.tuning.reading import evenly
 from perdure.tuning.similarity import TfidfEncoder
 from perdure.workspace.imprints import Imprints, rank_risks
 from perdure.workspace.learnt import Learnt, duplicates_with, instructions_of, learnt_by
@@ -127,8 +128,7 @@ class Advisor:
 
     def _already(self, task: Task, processor: Any | None) -> Share | None:
         """How many of a few held-out questions the version's weights answer rightly today; asked once."""
-        asked = (*task.validation, *task.test)
-        asked = asked[:: max(1, len(asked) // _ASKED)][:_ASKED]
+        asked = evenly((*task.validation, *task.test), _ASKED)
         if not asked:
             return None
         rows = [example.model_dump(mode="json", exclude={"source"}) for example in asked]

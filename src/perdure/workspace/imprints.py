@@ -13,7 +13,6 @@ from perdure.measuring.statistics import wilson
 from perdure.measuring.task_likeness import (
     LEAST_COMPARED,
     Imprint,
-    evenly,
     feature_overlap,
     pairs_of_function,
     read_imprint,
@@ -22,6 +21,7 @@ from perdure.measuring.task_likeness import (
 from perdure.requests.functions import Function
 from perdure.requests.tasks import Example
 from perdure.tuning.encoding import Row, row_of
+from perdure.tuning.reading import evenly
 from perdure.tuning.regularizers.function_vector import FunctionVectorConfig
 from perdure.tuning.run import pairs_of
 from perdure.tuning.shown import has_pictures

@@ -18,7 +18,7 @@ from perdure.editing.presets import preset_settings
 from perdure.editing.statistics import Moments
 from perdure.editing.subjects import sample_contexts
 from perdure.errors import IntegrityError, RequestError, SettingError
-from perdure.models.tokens import encode, join
+from perdure.models.tokens import encode, join, positions_of
 from perdure.progress import Progress
 from perdure.registry import Method, editors, restraints
 from perdure.requests import Fact, FactFile
@@ -251,7 +251,7 @@ def check_lengths(model: Any, tokenizer: Any, facts: Sequence[Fact], prefixes: S
             the model's positions.
     """
     before = max(prefixes, key=lambda prefix: len(encode(tokenizer, prefix)))
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None) or math.inf
+    positions = positions_of(model) or math.inf
     _refuse_long(tokenizer, facts, "", TOKEN_LIMIT, "tokens with their answer")
     _refuse_long(tokenizer, facts, before, positions, "positions of the model, with their answer and a sentence before")
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -262,11 +263,19 @@ def kept_states(shop: "Workspace", version: Version) -> dict[str, dict[str, Tens
 
 def unheld_tasks(shop: "Workspace", version: Version) -> int:
     """How many earlier tasks left a version tuned with kfac no information, so that nothing of them was held."""
-    state = kept_states(shop, version).get("kfac", {})
-    known = max((len(rest) for name, rest in state.items() if name.startswith("outer.rest.")), default=1) - 1
+    known = _tasks_held(_folder(shop, version) / "kfac.safetensors") - 1
     earlier = shop.archive.lineage(version)[1:-1]
     tuned = [step for step in earlier if step.manifest.recipe.get("kind") == TUNING]
     return max(0, len(tuned) - known)
+
+
+def _tasks_held(file: Path) -> int:
+    """Of how many tasks a file of kfac holds information, by its header; one, the version's own, without it."""
+    if not file.is_file():
+        return 1
+    with safe_open(file, framework="pt") as kept:
+        rests = [name for name in kept.keys() if name.startswith("outer.rest.")]  # noqa: SIM118 - no mapping
+        return max((kept.get_slice(name).get_shape()[0] for name in rests), default=1)
 
 
 def kept_tests(shop: "Workspace", version: Version) -> tuple[Example, ...]:

@@ -1,9 +1,8 @@
 """The learning rate of an encoder where none is given."""
 
-from perdure.models.adapters import bare
+from perdure.models.adapters import bare, is_projection
 from perdure.models.encoders import Encoder, Side
 from perdure.tuning.encoders.config import EncoderTuningConfig
-from perdure.tuning.encoders.weights import is_projection
 
 _ADAPTERS = 2e-4
 _CONVOLUTIONAL = 1e-4

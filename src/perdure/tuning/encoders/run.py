@@ -29,7 +29,7 @@ from perdure.tuning.encoders.trainer import ItemTrainer, optimizer_of
 from perdure.tuning.encoders.weights import encoder_attached
 from perdure.tuning.encoding import IGNORED
 from perdure.tuning.preparing import Clock, last_checkpoint, telling_memory, working_folder
-from perdure.tuning.reading import evaluating
+from perdure.tuning.reading import evaluating, evenly
 from perdure.tuning.regularizer import State, Surroundings
 from perdure.tuning.run import Log, carried_out
 from perdure.tuning.trainer import Telling, Term, arguments
@@ -235,9 +235,8 @@ def _trained(
 @torch.no_grad()
 def task_loss(run: ItemRun) -> float:
     """The mean cross-entropy of some items that are learnt, evenly spaced, as the network is now; nats."""
-    rows = [number for number, anchor in enumerate(run.anchors) if not anchor]
-    rows = rows[:: max(1, len(rows) // _ASKED)][:_ASKED]
-    losses = [run.forward(run.model, run.batch(part)).losses() for part in run.batches(rows)]
+    parts = run.batches(evenly(run.learnt, _ASKED))
+    losses = [run.forward(run.model, run.batch(part)).losses() for part in parts]
     return float(torch.cat(losses).double().mean())
 
 

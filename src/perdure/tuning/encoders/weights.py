@@ -5,9 +5,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
 
 from perdure.errors import SettingError
+from perdure.models.adapters import is_projection
 from perdure.models.encoders import Encoder, Side
 from perdure.tuning.encoders.config import EncoderTuningConfig
 from perdure.tuning.encoders.prepared import COUNTS, Prepared
@@ -56,11 +56,6 @@ def read_tensors(encoder: Encoder, side: Side, items: Prepared) -> list[str]:
         for name, weight in weights.items():
             weight.requires_grad_(flags[name])
     return [name for name, gradient in zip(weights, found, strict=True) if gradient is not None]
-
-
-def is_projection(part: nn.Module) -> bool:
-    """Whether a module is a linear projection."""
-    return isinstance(part, nn.Linear) or type(part).__name__ == "Conv1D"
 
 
 def _projections(encoder: Encoder, side: Side, names: Sequence[str]) -> list[str]:

@@ -14,7 +14,7 @@ from perdure.models.adapters import bare
 from perdure.models.layout import tensors_of
 from perdure.registry import regularizers
 from perdure.tuning.forward import Seen, Taps
-from perdure.tuning.kronecker import evenly
+from perdure.tuning.reading import evenly
 from perdure.tuning.regularizer import RegularizerConfig, Run, State
 
 
@@ -72,7 +72,7 @@ def fisher_of(run: Run, count: int) -> dict[str, Tensor]:
         run: The task; the model carries what was learnt.
         count: At most this many rows, evenly spaced.
     """
-    rows = evenly([number for number, anchor in enumerate(run.anchors) if not anchor], count)
+    rows = evenly(run.learnt, count)
     generator, learnt = torch.Generator().manual_seed(0), 0
     weights = tensors_of(run.base, list(run.trained.names))
     total = {name: torch.zeros_like(weight, dtype=torch.float32) for name, weight in weights.items()}

@@ -20,6 +20,7 @@ from perdure.registry import regularizers
 from perdure.requests.functions import Pair
 from perdure.tuning.encoding import IGNORED, Collated
 from perdure.tuning.forward import Seen, Taps
+from perdure.tuning.reading import evenly
 from perdure.tuning.regularizer import Reference, RegularizerConfig, Run, State, cache_file
 from perdure.tuning.stores import RowStore, stored
 from perdure.tuning.token_run import TokenRun
@@ -174,7 +175,7 @@ def task_prompts(tokenizer: Any, pairs: Sequence[tuple[str, str]], config: Funct
     usable = _lines(pairs)
     if len(usable) <= config.shots:
         return []
-    asked = usable[:: max(1, len(usable) // config.prompts)][: config.prompts]
+    asked = evenly(usable, config.prompts)
     return few_shot_prompts(tokenizer, usable, asked, config.shots, config.seed)
 
 

@@ -12,11 +12,11 @@ from pydantic import Field
 from torch import Tensor
 
 from perdure.errors import SettingError
-from perdure.models.adapters import bare_layer
+from perdure.models.adapters import is_projection, is_turned
 from perdure.registry import regularizers
 from perdure.tuning.forward import Seen, Taps, watching
-from perdure.tuning.kronecker import FactorSketch, Spectrum, as_state, evenly, from_state, summed
-from perdure.tuning.reading import evaluating
+from perdure.tuning.kronecker import FactorSketch, Spectrum, as_state, from_state, summed
+from perdure.tuning.reading import evaluating, evenly
 from perdure.tuning.regularizer import RegularizerConfig, Run, State
 from perdure.tuning.trained import bend
 
@@ -53,8 +53,7 @@ class KFAC:
         """
         _projections(run)
         self._trained = run.trained
-        state = run.around.states.get("kfac", {})
-        self._before, self._held = from_state(state), from_state(state, run.trained.parameters()[0].device)
+        self._held = from_state(run.around.states.get("kfac", {}), run.trained.parameters()[0].device)
 
     def penalty(self, _seen: Seen) -> Tensor:
         """½ M Σ δᵀ(A ⊗ B)δ over M trained matrices and earlier tasks, nats a token; zero for the first task."""
@@ -62,7 +61,8 @@ class KFAC:
 
     def after_task(self, run: Run) -> State:
         """The information of all tasks so far, task by task."""
-        return as_state(summed(self._before, information(run, self._config.rows, self._config.rank)))
+        before = from_state(run.around.states.get("kfac", {}))
+        return as_state(summed(before, information(run, self._config.rows, self._config.rank)))
 
 
 def information(run: Run, count: int, rank: int) -> dict[str, tuple[Spectrum, Spectrum]]:
@@ -82,7 +82,7 @@ def information(run: Run, count: int, rank: int) -> dict[str, tuple[Spectrum, Sp
     device = run.trained.parameters()[0].device
     sketches: dict[str, FactorSketch] = {}
     generator, learnt, done = torch.Generator().manual_seed(0), 0, 0
-    rows = evenly([number for number, anchor in enumerate(run.anchors) if not anchor], count)
+    rows = evenly(run.learnt, count)
     with evaluating(run.model):
         for numbers in run.batches(rows, graded=True):
             run.around.progress("Fisher information", done, len(rows))
@@ -102,7 +102,7 @@ def information(run: Run, count: int, rank: int) -> dict[str, tuple[Spectrum, Sp
     found = {}
     for name, sketch in sketches.items():
         outer, inner = sketch.spectra(learnt)
-        found[name] = (inner, outer) if _is_turned(modules[name]) else (outer, inner)
+        found[name] = (inner, outer) if is_turned(modules[name]) else (outer, inner)
     return found
 
 
@@ -111,17 +111,11 @@ def _projections(run: Run) -> Mapping[str, Any]:
     found = {}
     for name in run.trained.names:
         module = run.base.get_submodule(name.rpartition(".")[0])
-        is_linear = isinstance(bare_layer(module), torch.nn.Linear) or _is_turned(module)
-        if is_linear and name.endswith(".weight"):
+        if is_projection(module) and name.endswith(".weight"):
             found[name] = module
     if not found:
         raise SettingError("kfac holds projections (linear layers), and none is trained here; take l2sp or ewc")
     return found
-
-
-def _is_turned(module: Any) -> bool:
-    """Whether its weight is stored [I, O]."""
-    return type(bare_layer(module)).__name__ == "Conv1D"
 
 
 def _rows(seen: Tensor, count: int) -> Tensor:
