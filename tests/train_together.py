@@ -24,6 +24,8 @@ def main(out, settings, family="llama"):
     tensors = {name: change.value().contiguous() for name, change in tuned.delta.changes.items()}
     rank = dist.get_rank() if dist.is_initialized() else 0
     save_file(tensors, f"{out}.{rank}", metadata={"log": json.dumps(tuned.delta.notes["log"])})
+    states = {f"{name}.{key}": tensor for name, state in tuned.states.items() for key, tensor in state.items()}
+    save_file(states, f"{out}.{rank}.states")
     Path(f"{out}.{rank}.json").write_text(json.dumps(losses))
     if dist.is_initialized():
         dist.destroy_process_group()

@@ -21,6 +21,7 @@ HEADS = {"kind": "function_vector", "heads": [[0, 1], [1, 2]], "shots": 2, "prom
 HELD = {"regularizers": [HEADS, {"kind": "feature_distance"}, {"kind": "distillation"}, {"kind": "l2sp"}]}
 ONE_ANCHOR = {"regularizers": [{"kind": "distillation", "on": "anchors"}], "anchors": 1}
 SOUND = {"averaging": {"form": "sound"}}
+KFAC = {"regularizers": [{"kind": "kfac"}, {"kind": "distillation", "on": "anchors"}], "anchors": 1}
 
 
 def together(out, settings):
@@ -55,6 +56,7 @@ def close(first, second, tolerance):
         {"method": "full", "learning_rate": 1e-3, "patience": 2},
         {"sharding": "fsdp2", "accumulation": 2, "max_steps": 3},
         {"sharding": "fsdp2", **HELD, **SOUND},
+        {"sharding": "fsdp2", **KFAC, **SOUND},
     ],
     ids=[
         "data parallel",
@@ -62,6 +64,7 @@ def close(first, second, tolerance):
         "data parallel, full, patience",
         "fsdp2, accumulated",
         "fsdp2, held and averaged",
+        "fsdp2, K-FAC",
     ],
 )
 def test_two_processes_train_as_one(tmp_path, monkeypatch, settings):
@@ -73,12 +76,15 @@ def test_two_processes_train_as_one(tmp_path, monkeypatch, settings):
     held = "regularizers" in settings and "anchors" not in settings  # penalties are means over the rows of each process
     assert first[0] == second[0] == pytest.approx(losses, abs=1e-5 if not held else 5e-2)
     assert close(first[1], second[1], 0)
+    states = [load_file(tmp_path / f"two.{rank}.states") for rank in (0, 1)]
+    assert bool(states[0]) == (settings.get("regularizers") == KFAC["regularizers"])
+    assert not states[0] or close(*states, 0)
     assert close(first[1], weights, 1e-5 if not held else 5e-2)
 
 
 @pytest.mark.parametrize(
     "settings",
-    [{"method": "full"}, {"patience": 1}, {"regularizers": ({"kind": "ewc"},)}, {"regularizers": ({"kind": "kfac"},)}],
+    [{"method": "full"}, {"patience": 1}, {"regularizers": ({"kind": "ewc"},)}],
 )
 def test_what_sharding_cannot_do_is_told(settings):
     with pytest.raises(ValueError, match="it needs method=lora"):

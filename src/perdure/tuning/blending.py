@@ -354,9 +354,10 @@ class Averaging(TrainerCallback):  # type: ignore[misc]
 
     def _take(self, kept: Mapping[str, Tensor]) -> None:
         parts: dict[str, dict[str, Tensor]] = {}
+        home = self._trained.parameters()[0].device
         for key, value in kept.items():
             kind, _, name = key.partition(".")
-            parts.setdefault(kind, {})[name] = value
+            parts.setdefault(kind, {})[name] = value if kind in {"left", "right"} else value.to(home)
         if "shadow" in parts:
             self._shadow = Shadow.resumed(parts["shadow"])
         self._products = {name: LowRank(left, parts["right"][name]) for name, left in parts.get("left", {}).items()}

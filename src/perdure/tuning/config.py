@@ -158,14 +158,14 @@ class TuningConfig(TrainingConfig):
         if self.sharding != "none" and (self.method != "lora" or self.patience or self._weighs):
             raise ValueError(
                 "sharding shards the weights below the adapters and takes no checkpoints: it needs method=lora, "
-                "and goes without patience, ewc and kfac; or leave sharding out"
+                "and goes without patience and ewc (take kfac); or leave sharding out"
             )
         return self
 
     @property
     def _weighs(self) -> bool:
-        """Whether a regularizer reads the layers of the whole model."""
-        return any(name in {"ewc", "kfac"} for name, _ in self.terms())
+        """Whether a regularizer takes gradients of whole matrices."""
+        return any(name == "ewc" for name, _ in self.terms())
 
 
 def resolved(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,20 +4,22 @@ Ritter, Botev and Barber, "Online Structured Laplace Approximations for Overcomi
 2018. The factors are those of `perdure.tuning.kronecker`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 from pydantic import Field
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from perdure.content import atomic_path
 from perdure.errors import SettingError
 from perdure.models.adapters import is_projection, is_turned
 from perdure.registry import regularizers
 from perdure.tuning.forward import Seen, Taps, watching
 from perdure.tuning.kronecker import FactorSketch, Spectrum, as_state, from_state, summed
 from perdure.tuning.reading import evaluating, evenly
-from perdure.tuning.regularizer import RegularizerConfig, Run, State
+from perdure.tuning.regularizer import RegularizerConfig, Run, State, cache_file
 from perdure.tuning.trained import bend
 
 
@@ -33,6 +35,11 @@ class KFACConfig(RegularizerConfig):
     rows: int = Field(64, ge=1, description="Examples of a finished task on which its Fisher information is taken")
     rank: int = Field(16, ge=1, description="Directions kept of each factor; the others are held by their mean")
 
+    @property
+    def holds_anchors(self) -> bool:
+        """Anchors stand for what the model could before the first task."""
+        return True
+
 
 @regularizers.register("kfac", config=KFACConfig, paper="Ritter et al., NeurIPS 2018, arXiv 1805.07810")
 class KFAC:
@@ -46,14 +53,15 @@ class KFAC:
         return {}
 
     def prepare(self, run: Run) -> None:
-        """Take the information of the earlier tasks; none before the first.
+        """Take the information of the earlier tasks; before the first, that of the anchors, where there are any.
 
         Raises:
             SettingError: Nothing that is trained is a projection.
         """
         _projections(run)
         self._trained = run.trained
-        self._held = from_state(run.around.states.get("kfac", {}), run.trained.parameters()[0].device)
+        self._known = run.around.states.get("kfac") or self._of_anchors(run)
+        self._held = from_state(self._known, run.trained.parameters()[0].device)
 
     def penalty(self, _seen: Seen) -> Tensor:
         """½ M Σ δᵀ(A ⊗ B)δ over M trained matrices and earlier tasks, nats a token; zero for the first task."""
@@ -61,19 +69,34 @@ class KFAC:
 
     def after_task(self, run: Run) -> State:
         """The information of all tasks so far, task by task."""
-        before = from_state(run.around.states.get("kfac", {}))
-        return as_state(summed(before, information(run, self._config.rows, self._config.rank)))
+        rows = evenly(run.learnt, self._config.rows)
+        return as_state(summed(from_state(self._known), information(run, rows, self._config.rank)))
+
+    def _of_anchors(self, run: Run) -> State:
+        """The information of what stands for all that the model could before the first task; computed once."""
+        rows = [number for number, anchor in enumerate(run.anchors) if anchor]
+        if not rows:
+            return {}
+        file = cache_file(run, "previous", {"kfac": self._config.rank})
+        if file is not None and file.is_file():
+            return load_file(file)
+        state = as_state(information(run, rows, self._config.rank))
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_path(file) as scratch:
+                save_file(state, scratch)
+        return state
 
 
-def information(run: Run, count: int, rank: int) -> dict[str, tuple[Spectrum, Spectrum]]:
-    """The Fisher information of a task's mean loss a token, at the model as it is, factored for each projection.
+def information(run: Run, rows: Sequence[int], rank: int) -> dict[str, tuple[Spectrum, Spectrum]]:
+    """The Fisher information of the mean loss a token of rows, at the model as it is, factored for each projection.
 
     Labels are drawn from the model itself, as the definition asks: with those of the data it vanishes where they are
     fitted. What is drawn for one place says nothing of another's, so a row's gradient sums over its places.
 
     Args:
-        run: The task; the model carries what was learnt.
-        count: At most this many rows, evenly spaced, anchors left out.
+        run: The task.
+        rows: Numbers of the rows.
         rank: Directions kept of each factor.
     """
     modules = _projections(run)
@@ -82,7 +105,6 @@ def information(run: Run, count: int, rank: int) -> dict[str, tuple[Spectrum, Sp
     device = run.trained.parameters()[0].device
     sketches: dict[str, FactorSketch] = {}
     generator, learnt, done = torch.Generator().manual_seed(0), 0, 0
-    rows = evenly(run.learnt, count)
     with evaluating(run.model):
         for numbers in run.batches(rows, graded=True):
             run.around.progress("Fisher information", done, len(rows))
