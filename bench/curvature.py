@@ -26,7 +26,7 @@ from perdure.requests.tasks import Task
 from perdure.tuning.config import TuningConfig
 from perdure.tuning.encoding import rows_of
 from perdure.tuning.kronecker import as_state
-from perdure.tuning.reading import row_losses
+from perdure.tuning.reading import evenly, row_losses
 from perdure.tuning.regularizer import State, Surroundings
 from perdure.tuning.regularizers.kfac import information
 from perdure.tuning.run import attached, tune
@@ -39,7 +39,8 @@ def taken(model: Any, tokenizer: Any, task: Task, settings: Mapping[str, Any], r
     """The task's information at the model as it is."""
     with attached(model, TuningConfig(**settings)) as (network, trained):
         learnt = rows_of(tokenizer, task.train, _TOKENS)
-        return as_state(information(TokenRun(network, tokenizer, learnt, [], trained, Surroundings()), rows, rank))
+        run = TokenRun(network, tokenizer, learnt, [], trained, Surroundings())
+        return as_state(information(run, evenly(run.learnt, rows), rank))
 
 
 def losses(model: Any, tokenizer: Any, tasks: Sequence[Task]) -> list[float]:

@@ -142,6 +142,8 @@ def test_rows_of_its_own_are_written_first():
     assert anchors_flop(SEVEN, with_term(kind="l2sp").model_copy(update={"anchors": 3})) == 2.0 * SEVEN.weights * 240
     read = with_term(kind="l2sp").model_copy(update={"anchors": 3, "anchor_source": "passages"})
     assert anchors_flop(SEVEN, read) == 0
+    half = read.model_copy(update={"anchor_source": "both"})
+    assert anchors_flop(SEVEN, half) == 2.0 * SEVEN.weights * 160
 
 
 def test_ewc_costs_in_batches_from_the_second_task_on():
@@ -150,6 +152,19 @@ def test_ewc_costs_in_batches_from_the_second_task_on():
     assert later.once_flop == 200_000 * 0.064 * (4.0 * SEVEN.weights + 2.0 * 6_476_005_376)
     first = cost(with_term(kind="ewc"), work=Work(**{**vars(WORK), "earlier": 0}))
     assert (first.step_flop, first.device_bytes, first.once_flop) == (0, 0, later.once_flop)
+
+
+def test_kfac_costs_by_what_was_learnt_and_by_the_anchors():
+    sides = SEVEN.adapter_numbers(1)
+    first = cost(with_term(kind="kfac"), work=Work(**{**vars(WORK), "earlier": 0}))
+    assert (first.step_flop, first.device_bytes) == (0, 0)
+    shown = cost(with_term(kind="kfac"), work=Work(**{**vars(WORK), "earlier": 0, "anchors": 2}))
+    assert shown.step_flop == 6 * 8 * 16 * sides
+    assert shown.device_bytes == 4 * 16 * sides
+    assert shown.once_flop - first.once_flop == 2 * 64 * (4.0 * SEVEN.weights + 16 * 16 * sides)
+    later = cost(with_term(kind="kfac"), work=Work(**{**vars(WORK), "earlier": 3, "anchors": 2}))
+    assert later.step_flop == 4 * shown.step_flop
+    assert later.once_flop == first.once_flop
 
 
 def test_nobody_worked_out_a_stranger():

@@ -298,7 +298,7 @@ def test_the_factors_of_one_row_are_the_partial_traces_of_its_gradient(shallow, 
     model, tokenizer = shallow
     with running(model, tokenizer, dense=dense) as run:
         step(run, 0.02)
-        found = information(run, 1, 64)
+        found = information(run, [0], 64)
         weights = tensors_of(run.model, list(run.trained.names))
         for weight in weights.values():
             weight.requires_grad_(True)
@@ -336,7 +336,28 @@ def test_kfac_holds_what_earlier_tasks_depend_on(shallow):
         torch.testing.assert_close(twice[name][0].whole()[0], known[name][0].whole()[0])
 
 
-def test_kfac_holds_nothing_before_the_first_task(small, tokenizer):
+def test_kfac_holds_what_the_anchors_show_before_the_first_task(shallow, tmp_path):
+    model, tokenizer = shallow
+    with running(model, tokenizer, Surroundings(cache=tmp_path, model_id="m"), anchors=3) as run:
+        own = information(run, [number for number, anchor in enumerate(run.anchors) if anchor], 4)
+        made = prepared(run, "kfac", rank=4)
+        assert penalty_and_gradient(run, made)[0] == 0
+        step(run)
+        names = run.trained.names
+        expected = len(names) * sum(float(cost_of_matrix(run.trained.change(name), *own[name])) for name in names) / 2
+        assert expected > 0
+        assert penalty_and_gradient(run, made)[0] == pytest.approx(expected, rel=1e-4)
+        again = prepared(run, "kfac", rank=4)  # of the file: the model is another by now
+        assert penalty_and_gradient(run, again)[0] == pytest.approx(expected, rel=1e-4)
+        state = made.after_task(run)
+    with running(model, tokenizer, Surroundings(states={"kfac": state}), anchors=3) as run:
+        later = from_state(prepared(run, "kfac", rank=4).after_task(run))
+    for name in names:
+        assert later[name][0].rest_S.shape == (3,)
+        torch.testing.assert_close(later[name][0].rest_S[:1], own[name][0].rest_S)
+
+
+def test_kfac_holds_nothing_before_the_first_task_without_anchors(small, tokenizer):
     with running(small, tokenizer) as run:
         made = prepared(run, "kfac")
         step(run)

@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from perdure.tuning.config import TuningConfig, anchors_beside
+from perdure.tuning.anchors import written
+from perdure.tuning.config import TuningConfig
 from perdure.tuning.regularizer import RegularizerConfig
 
 _FLOAT = 4  # bytes of a trained number, its gradient, and each of Adam's two moments
@@ -103,7 +104,7 @@ def work_of(lengths: Sequence[int], learnt: Sequence[int], config: TuningConfig,
     """
     order = random.Random(f"batches {config.seed}").sample(range(len(lengths)), len(lengths))
     starts = range(0, len(order), config.batch_size)
-    beside = [_ANCHOR] * anchors_beside(config.batch_size, config.anchors)
+    beside = [_ANCHOR] * config.beside(config.batch_size, config.anchors)
     parts = [[*(lengths[row] for row in order[start : start + config.batch_size]), *beside] for start in starts]
     steps = max(1, round(config.epochs * len(parts)))
     if config.max_steps is not None:
@@ -292,15 +293,17 @@ def _ewc(term: Any, shape: Shape, config: TuningConfig, work: Work) -> TermCost:
 
 
 def _kfac(term: Any, shape: Shape, config: TuningConfig, work: Work) -> TermCost:
-    """After the task sketches of some rows; from the second task on products of factors in every step."""
+    """Sketches of some rows after the task, and of the anchors before the first; products of factors in every step."""
     rows = min(term.rows, work.rows)
-    tokens = work.tokens * rows / work.rows
+    own = 0 if work.earlier else work.anchors
+    tokens = work.tokens * rows / work.rows + own * _ANCHOR
     sides = shape.adapter_numbers(1)
     once = tokens * (4.0 * shape.weights + 16.0 * term.rank * sides)
-    kept = work.earlier * term.rank * sides
+    held = work.earlier + (work.anchors > 0)
+    kept = held * term.rank * sides
     if config.method == "lora":
         return TermCost(once_flop=once, step_flop=6.0 * config.rank * kept, device_bytes=kept * _FLOAT)
-    step = 12.0 * work.earlier * term.rank * shape.dense_numbers
+    step = 12.0 * held * term.rank * shape.dense_numbers
     return TermCost(once_flop=once, step_flop=step, device_bytes=(kept + 3 * shape.dense_numbers) * _FLOAT)
 
 
@@ -324,7 +327,7 @@ _TERMS: Mapping[str, Callable[[Any, Shape, TuningConfig, Work], TermCost]] = {
 
 def anchors_flop(shape: Shape, config: TuningConfig) -> float:
     """What the model writes before the first step, for regularizers to hold on to."""
-    return forward_flop(shape.weights, _WRITTEN * config.anchors) if config.anchor_source == "own" else 0.0
+    return forward_flop(shape.weights, _WRITTEN * written(config.anchors, config.anchor_source))
 
 
 def averaging_flop(shape: Shape, config: TuningConfig, work: Work) -> float:

@@ -14,7 +14,7 @@ from perdure.models.layout import tensors_of
 from perdure.progress import Progress, silent
 from perdure.requests.tasks import Task
 from perdure.tuning.anchors import anchor_rows
-from perdure.tuning.config import TuningConfig, anchors_beside
+from perdure.tuning.config import TuningConfig
 from perdure.tuning.encoding import Row
 from perdure.tuning.preparing import is_out_of_memory, prepared_terms
 from perdure.tuning.regularizer import Surroundings
@@ -72,7 +72,7 @@ def probe_tuning(
     """
     most = _CPU_TOKENS if bare(model).device.type == "cpu" else None
     chosen = typical_batch(rows, config.batch_size, most)
-    beside = anchors_beside(len(chosen), config.anchors)
+    beside = config.beside(len(chosen), config.anchors)
     chosen += anchor_rows(model, tokenizer, beside, "passages")  # as long as what a model would write
     around = replace(around, cache=None)  # targets of so few rows are of no use later
     try:

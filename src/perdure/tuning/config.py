@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from perdure.tuning.anchors import Source
 from perdure.tuning.regularizer import RegularizerConfig, made
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid")
@@ -100,18 +101,22 @@ class TrainingConfig(BaseModel):
 
     @property
     def holds_anchors(self) -> bool:
-        """Whether rows that are only there to be held make a difference."""
+        """Whether rows that are only there to be held change the penalty of a batch."""
         return any(config.holds_anchors for _, config in self.terms())
 
+    @property
+    def reads_anchors(self) -> bool:
+        """Whether such rows make a difference at all."""
+        return any(config.reads_anchors for _, config in self.terms())
 
-def anchors_beside(batch_size: int, anchors: int) -> int:
-    """How many anchors stand beside the rows of each batch, whatever there is to learn: one for every eight rows.
+    def beside(self, batch_size: int, anchors: int) -> int:
+        """How many anchors stand beside the rows of each batch, whatever there is to learn: one for every eight rows.
 
-    Args:
-        batch_size: Rows that a batch of one process learns.
-        anchors: Rows that are held, in all.
-    """
-    return min(anchors, max(1, batch_size // _LEARNT_PER_ANCHOR))
+        Args:
+            batch_size: Rows that a batch of one process learns.
+            anchors: Rows that are held, in all.
+        """
+        return min(anchors, max(1, batch_size // _LEARNT_PER_ANCHOR)) if self.holds_anchors else 0
 
 
 class TuningConfig(TrainingConfig):
@@ -140,8 +145,8 @@ class TuningConfig(TrainingConfig):
         description="Rows besides the task's that regularizers hold on to, none of them learnt, one beside every eight "
         "rows of a batch; 0 where no regularizer holds any",
     )
-    anchor_source: Literal["own", "passages"] = Field(
-        "own", description="own: what the model writes freely; passages: the built-in text"
+    anchor_source: Source = Field(
+        "own", description="own: what the model writes freely; passages: the built-in text; both: half of each"
     )
 
     @field_validator("anchors")
@@ -149,7 +154,7 @@ class TuningConfig(TrainingConfig):
     def _read(cls, given: int, info: ValidationInfo) -> int:
         """None where regularizers are of the weights alone: nothing is written that nothing reads."""
         terms = [made(each)[1] for each in info.data.get("regularizers", ())]
-        return 0 if terms and not any(term.weight and term.holds_anchors for term in terms) else given
+        return 0 if terms and not any(term.weight and term.reads_anchors for term in terms) else given
 
     @model_validator(mode="after")
     def _sensible(self) -> "TuningConfig":

@@ -7,7 +7,8 @@ def usual_settings() -> dict[str, Any]:
     """The usual settings of a tuning, as a user would give them."""
     return {
         "regularizers": [{"kind": "kfac"}, {"kind": "distillation", "on": "anchors"}],
-        "anchors": 8,
+        "anchors": 32,
+        "anchor_source": "both",
         "averaging": {"form": "sound"},
     }
 

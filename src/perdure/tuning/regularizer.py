@@ -37,8 +37,13 @@ class RegularizerConfig(BaseModel):
 
     @property
     def holds_anchors(self) -> bool:
-        """Whether rows that are only there to be held change the penalty."""
+        """Whether rows that are only there to be held change the penalty of a batch."""
         return False
+
+    @property
+    def reads_anchors(self) -> bool:
+        """Whether such rows make a difference at all, be it before the first step."""
+        return self.holds_anchors
 
 
 @dataclass(frozen=True)

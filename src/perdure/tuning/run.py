@@ -14,7 +14,7 @@ from perdure.requests.tasks import Example, Task
 from perdure.tuning import processes
 from perdure.tuning.anchors import anchor_rows
 from perdure.tuning.blending import FILE, Averaging, averaged, blend_of
-from perdure.tuning.config import TrainingConfig, TuningConfig, anchors_beside
+from perdure.tuning.config import TrainingConfig, TuningConfig
 from perdure.tuning.encoding import rows_of
 from perdure.tuning.preparing import Clock, last_checkpoint, prepared_terms, telling_memory, working_folder
 from perdure.tuning.regularizer import Run, State, Surroundings
@@ -166,7 +166,7 @@ def _trained(
         kept=kept and config.sharding == "none",  # the Trainer takes no checkpoint of a sharded model
         checkpointing=config.gradient_checkpointing,
     )
-    beside = anchors_beside(args.per_device_train_batch_size, anchors)
+    beside = config.beside(args.per_device_train_batch_size, anchors)
     trainer = TaskTrainer(run, args, terms, held=len(run.held_out), beside=beside)
     trainer.add_callback(Telling(run.around.progress, "training"))
     steps = Averaging(run.trained, config.averaging, folder)

@@ -139,7 +139,7 @@ def learn_set(
 def _held(shop: "Workspace", probe: Probe, config: EncoderTuningConfig) -> Held | None:
     """Items of protected concepts, drawn by the seed, where something holds them."""
     marks = read_marks(shop.folder / FOLDER)
-    if marks is None or not any(marks.weights.values()) or not config.holds_anchors:
+    if marks is None or not any(marks.weights.values()) or not config.reads_anchors:
         return None
     found = load_found(shop.folder / FOLDER, marks.key)
     if found.card.side != probe.side:

@@ -18,7 +18,6 @@ from perdure.errors import RequestError, SettingError, TuneError
 from perdure.models.encoders import Encoder
 from perdure.requests.concepts import Probe, Unlabelled
 from perdure.tuning import processes
-from perdure.tuning.config import anchors_beside
 from perdure.tuning.encoders.classifier import Classifier
 from perdure.tuning.encoders.config import EncoderTuningConfig
 from perdure.tuning.encoders.heads import Head, probe_head, random_head, zero_shot_head
@@ -222,7 +221,7 @@ def _trained(
     """The training itself: its log, and the change at its end."""
     anchors = sum(run.anchors)
     args = arguments(config, folder, run.model.device, len(run.labels) - anchors, kept=kept)
-    beside = anchors_beside(config.batch_size, anchors) if config.holds_anchors else 0
+    beside = config.beside(config.batch_size, anchors)
     trainer = ItemTrainer(run, args, terms, beside=beside, optimizers=(optimizer_of(run, config), None))
     trainer.add_callback(Telling(run.around.progress, "training"))
     before = task_loss(run)

@@ -36,8 +36,8 @@ class KFACConfig(RegularizerConfig):
     rank: int = Field(16, ge=1, description="Directions kept of each factor; the others are held by their mean")
 
     @property
-    def holds_anchors(self) -> bool:
-        """Anchors stand for what the model could before the first task."""
+    def reads_anchors(self) -> bool:
+        """They stand for what the model could before the first task."""
         return True
 
 
