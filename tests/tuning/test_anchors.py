@@ -64,12 +64,6 @@ def test_passages_are_counted():
         anchor_rows(tiny.llama(), tiny.tokenizer(), 1_000_000, "passages")
 
 
-def test_half_of_each_is_what_either_gives():
-    model, tokenizer = tiny.llama(), tiny.tokenizer()
-    own, passages = (anchor_rows(model, tokenizer, count, source) for count, source in ((3, "own"), (2, "passages")))
-    assert anchor_rows(model, tokenizer, 5, "both") == own + passages
-
-
 def test_nothing_is_learnt_from_anchors_and_only_they_are_held():
     quick = {"epochs": 1, "batch_size": 16, "learning_rate": 1e-2}
     plain = tune(tiny.llama(), tiny.tokenizer(), UPPER, TuningConfig(**quick))

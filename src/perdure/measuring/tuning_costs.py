@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from perdure.tuning.anchors import written
 from perdure.tuning.config import TuningConfig
 from perdure.tuning.regularizer import RegularizerConfig
 
@@ -327,7 +326,7 @@ _TERMS: Mapping[str, Callable[[Any, Shape, TuningConfig, Work], TermCost]] = {
 
 def anchors_flop(shape: Shape, config: TuningConfig) -> float:
     """What the model writes before the first step, for regularizers to hold on to."""
-    return forward_flop(shape.weights, _WRITTEN * written(config.anchors, config.anchor_source))
+    return forward_flop(shape.weights, _WRITTEN * config.anchors) if config.anchor_source == "own" else 0.0
 
 
 def averaging_flop(shape: Shape, config: TuningConfig, work: Work) -> float:

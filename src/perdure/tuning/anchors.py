@@ -20,7 +20,7 @@ from perdure.progress import Progress, silent
 from perdure.requests.tasks import Message
 from perdure.tuning.encoding import Row
 
-Source = Literal["own", "passages", "both"]
+Source = Literal["own", "passages"]
 
 _TOKENS = 64  # of a passage, or of what is written freely
 _QUESTION, _REPLY = 16, 16  # tokens of a chat model's own question, and of its own reply, which is held
@@ -40,25 +40,15 @@ def anchor_rows(
         model: The model, which writes where `source` is "own".
         tokenizer: Its tokenizer.
         count: How many.
-        source: The model's own writing, beginnings of the built-in passages, or half of each.
+        source: The model's own writing, or beginnings of the built-in passages.
         seed: Of the writing.
         progress: Told how many are written.
 
     Raises:
         SettingError: More passages are asked for than there are.
     """
-    own = written(count, source)
-    wrote = _own(model, tokenizer, own, seed, progress) if own else []
-    return wrote + _passages(tokenizer, count - own)
-
-
-def written(count: int, source: Source) -> int:
-    """How many of so many anchors the model writes itself."""
-    return {"own": count, "passages": 0, "both": (count + 1) // 2}[source]
-
-
-def _passages(tokenizer: Any, count: int) -> list[Row]:
-    """Beginnings of built-in passages, every token held."""
+    if source == "own":
+        return _own(model, tokenizer, count, seed, progress)
     texts = built_in_texts()
     if count > len(texts):
         raise SettingError(f"anchors: there are {len(texts)} built-in passages; given {count}. Or anchor_source=own")

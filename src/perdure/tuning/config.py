@@ -5,7 +5,6 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from perdure.tuning.anchors import Source
 from perdure.tuning.regularizer import RegularizerConfig, made
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid")
@@ -145,8 +144,8 @@ class TuningConfig(TrainingConfig):
         description="Rows besides the task's that regularizers hold on to, none of them learnt, one beside every eight "
         "rows of a batch; 0 where no regularizer holds any",
     )
-    anchor_source: Source = Field(
-        "own", description="own: what the model writes freely; passages: the built-in text; both: half of each"
+    anchor_source: Literal["own", "passages"] = Field(
+        "own", description="own: what the model writes freely; passages: the built-in text"
     )
 
     @field_validator("anchors")

@@ -8,7 +8,6 @@ def usual_settings() -> dict[str, Any]:
     return {
         "regularizers": [{"kind": "kfac"}, {"kind": "distillation", "on": "anchors"}],
         "anchors": 32,
-        "anchor_source": "both",
         "averaging": {"form": "sound"},
     }
 
