@@ -1,11 +1,19 @@
 import pytest
 import torch
-from transformers import Gemma2Config, Gemma2ForCausalLM, MixtralConfig, MixtralForCausalLM
+from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GraniteConfig,
+    GraniteForCausalLM,
+    MixtralConfig,
+    MixtralForCausalLM,
+)
 
 import tiny as models
 from perdure.editing.layers import check_writable
 from perdure.errors import ModelError
 from perdure.models import layout_of
+from perdure.models.head import logits_at
 
 
 def test_layout_of_each_family(family):
@@ -68,6 +76,19 @@ def test_blocks_that_norm_what_they_add_are_refused(dtype):
 def test_blocks_that_add_their_mlp_are_accepted(family):
     model, _ = family
     check_writable(model, layout_of(model), 2)
+
+
+@pytest.mark.parametrize("padding", [None, 0])
+def test_logits_that_a_model_scales_are_its_own(padding):
+    """A padding token's embedding is zero, and so are its logits, scaled or not."""
+    torch.manual_seed(0)
+    config = GraniteConfig(
+        vocab_size=64, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, initializer_range=0.2, logits_scaling=8.0, pad_token_id=padding,
+    )  # fmt: skip
+    model, ids = GraniteForCausalLM(config).eval().requires_grad_(False), torch.tensor([[5, 9, 3]])
+    found = logits_at(model, torch.tensor([0]), torch.tensor([2]), input_ids=ids)
+    torch.testing.assert_close(found[0], model(ids).logits[0, 2])
 
 
 def test_a_model_without_blocks_is_refused():
