@@ -14,7 +14,7 @@ from torch import Tensor
 from perdure.models.adapters import bare
 from perdure.models.head import logits_at
 from perdure.models.sampling import most_probable
-from perdure.models.tokens import Batch, batches
+from perdure.models.tokens import Batch, batches, window_of
 
 Choose = Callable[[Tensor], Tensor]
 """Logits [B, V] of the rows that go on, in their order, to the ids [B] of their next tokens."""
@@ -46,7 +46,9 @@ def continue_rows(
     if not rows:
         return []
     writing = _Writing([""] * len(rows), end_tokens(model, tokenizer), enough, max_new_tokens, choose)
-    beginning = _common_beginning(rows)
+    longest, window = max(map(len, rows)) + max_new_tokens, window_of(model)
+    # Short rows have padding after the beginning: it takes up room in a window.
+    beginning = _common_beginning(rows) if window is None or longest <= window else []
     rests = [row[len(beginning) :] for row in rows]
     for batch in batches(rests, left=True, tokens=tokens, device=model.device):
         _continue_batch(model, tokenizer, beginning, batch, writing)

@@ -25,6 +25,16 @@ def positions_of(model: Any) -> int | None:
     return limit
 
 
+def window_of(model: Any) -> int | None:
+    """How many columns of a batch back some layers look at most; None where all of them look back to the first.
+
+    A row with padding between its tokens, or with other rows' tokens there, is read rightly only within so many.
+    """
+    config = model.config.get_text_config()
+    sizes = [getattr(config, name, None) for name in ("sliding_window", "window_size")]  # Mistral, Gemma; GPT-Neo
+    return min((size for size in sizes if isinstance(size, int)), default=None)
+
+
 def encode(tokenizer: Any, text: str) -> list[int]:
     """The token ids of a text, with whatever start token the tokenizer adds of its own, and without its end token.
 
