@@ -4,8 +4,8 @@ from tokenizers.processors import TemplateProcessing
 
 import tiny as models
 from perdure.errors import ModelError, RequestError
-from perdure.models import complete
-from perdure.models.tokens import batches, encode, encode_pair, join, last_token_of, pad
+from perdure.models import chat_prompt, complete
+from perdure.models.tokens import batches, encode, encode_pair, join, last_token_of, pad, tokens_between
 
 
 def test_join_puts_a_space_where_one_is_written():
@@ -34,6 +34,21 @@ def test_an_end_token_that_the_tokenizer_adds_is_left_out():
     ids, start = encode_pair(ending, "Ada lives in", "Rome")
     assert ending.decode(ids[start:]) == " Rome"
     assert ending.decode(encode(ending, "Ada</s>")).endswith("</s>")
+
+
+def test_a_start_token_that_a_chat_template_writes_is_the_only_one():
+    starting = models.tokenizer()
+    starts = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    starting.backend_tokenizer.post_processor = starts
+    starting.chat_template = "{{ bos_token }}{% for message in messages %}Q: {{ message['content'] }}\nA:{% endfor %}"
+    text = chat_prompt(starting, "Who is Zoë?")
+    assert starting(text)["input_ids"][:2] == [0, 0]
+    assert encode(starting, text) == starting("Q: Who is Zoë?\nA:")["input_ids"]
+    ids, start = encode_pair(starting, text, "Ada")
+    assert (ids.count(0), starting.decode(ids[start:])) == (1, " Ada")
+    end = text.index("Zoë") + 3
+    assert starting.decode(ids[: last_token_of(starting, text, end) + 1]).endswith("Zoë")
+    assert starting.decode([ids[at] for at in tokens_between(starting, text, end - 3, end)]).strip() == "Zoë"
 
 
 def test_answers_start_where_the_prompt_ends(tokenizer):

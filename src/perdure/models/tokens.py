@@ -38,18 +38,26 @@ def window_of(model: Any) -> int | None:
 def encode(tokenizer: Any, text: str) -> list[int]:
     """The token ids of a text, with whatever start token the tokenizer adds of its own, and without its end token.
 
-    Some tokenizers end every text; what is encoded here is gone on with.
+    Some tokenizers end every text; what is encoded here is gone on with. A text that has the start token already, as
+    chat templates write it, gets no second one.
 
     Raises:
         RequestError: The text is no valid Unicode.
     """
     try:
         ids = list(tokenizer(text)["input_ids"])
+        ids = ids[_second_starts(tokenizer, text, ids) :]
         end = tokenizer.eos_token_id
         ended = bool(ids) and ids[-1] == end and not text.endswith(tokenizer.eos_token)
         return ids[:-1] if ended else ids
     except (TypeError, UnicodeError) as error:  # lone surrogates: bytes that were no UTF-8
         raise RequestError(f"{text!r} cannot be tokenised: {error}") from error
+
+
+def _second_starts(tokenizer: Any, text: str, ids: Sequence[int]) -> int:
+    """1 where the tokenizer puts a start token before the one that the text itself begins with."""
+    start = tokenizer.bos_token
+    return int(bool(start) and text.startswith(start) and list(ids[:2]) == [tokenizer.bos_token_id] * 2)
 
 
 def encode_pair(tokenizer: Any, prompt: str, answer: str) -> tuple[list[int], int]:
@@ -74,7 +82,7 @@ def last_token_of(tokenizer: Any, text: str, end: int) -> int:
     """
     if not getattr(tokenizer, "is_fast", False):
         raise ModelError(f"{type(tokenizer).__name__} gives no character offsets; a fast tokenizer is needed")
-    offsets = tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
+    offsets = _offsets(tokenizer, text)
     # A character of several byte tokens gives them all the same offsets: the last one is wanted.
     found = [index for index, (start, stop) in enumerate(offsets) if start < end <= stop]
     if not found:
@@ -90,8 +98,15 @@ def tokens_between(tokenizer: Any, text: str, start: int, end: int) -> range:
         RequestError: No token covers the last of these characters.
     """
     last = last_token_of(tokenizer, text, end)
-    offsets = tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
+    offsets = _offsets(tokenizer, text)
     return range(min(index for index, (left, right) in enumerate(offsets) if left < end and right > start), last + 1)
+
+
+def _offsets(tokenizer: Any, text: str) -> list[tuple[int, int]]:
+    """Where the characters of each token of `encode` start and stop."""
+    found = tokenizer(text, return_offsets_mapping=True)
+    offsets: list[tuple[int, int]] = found["offset_mapping"]
+    return offsets[_second_starts(tokenizer, text, found["input_ids"]) :]
 
 
 @dataclass(frozen=True)
