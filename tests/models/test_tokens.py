@@ -11,6 +11,7 @@ from perdure.models.tokens import batches, encode, encode_pair, join, last_token
 def test_join_puts_a_space_where_one_is_written():
     assert join("The capital is", "Paris") == "The capital is Paris"
     assert join("首都は", "東京") == "首都は東京"
+    assert join("프랑스의 수도는", "파리") == "프랑스의 수도는 파리"
     assert join("ends in space ", "x") == "ends in space x"
 
 

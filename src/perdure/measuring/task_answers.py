@@ -3,13 +3,14 @@
 Success is judged by generation: exact match after normalisation, and Rouge-L, both against the nearest right answer.
 """
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from perdure.models.continuing import continue_rows
-from perdure.models.tokens import encode
+from perdure.models.tokens import encode, is_unspaced
 from perdure.progress import Progress, counting, silent
 from perdure.requests.tasks import Example
 from perdure.tuning.encoding import Row, row_of
@@ -90,7 +91,10 @@ def normalised(text: str) -> str:
 
 
 def rouge_l(text: str, reference: str) -> float:
-    """Rouge-L F1 (Lin 2004), by the rouge-score library, without stemming."""
+    """Rouge-L F1 (Lin 2004), by the rouge-score library, without stemming.
+
+    The library's own words are of the letters a to z only: of any other script none would be left.
+    """
     return float(_scorer().score(reference, text)["rougeL"].fmeasure)
 
 
@@ -98,4 +102,14 @@ def rouge_l(text: str, reference: str) -> float:
 def _scorer() -> Any:
     from rouge_score.rouge_scorer import RougeScorer
 
-    return RougeScorer(["rougeL"])
+    return RougeScorer(["rougeL"], tokenizer=_Words())
+
+
+class _Words:
+    """The words of a text as the library cuts them, of every script."""
+
+    def tokenize(self, text: str) -> list[str]:
+        """Runs of letters, marks and digits in lower case; characters where no spaces are written, or no words."""
+        kept = [char if unicodedata.category(char)[0] in "LMN" else " " for char in text.lower()]
+        words = "".join(f" {char} " if is_unspaced(char) else char for char in kept).split()
+        return words or [char for char in text if not char.isspace()]

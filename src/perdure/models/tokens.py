@@ -15,8 +15,13 @@ def join(prompt: str, answer: str) -> str:
     """The prompt with its answer after it: one space between, none between characters written without spaces."""
     if not prompt or not answer or prompt[-1].isspace() or answer[0].isspace():
         return prompt + answer
-    wide = all(unicodedata.east_asian_width(char) in "WF" for char in (prompt[-1], answer[0]))
-    return prompt + answer if wide else f"{prompt} {answer}"
+    return prompt + answer if is_unspaced(prompt[-1]) and is_unspaced(answer[0]) else f"{prompt} {answer}"
+
+
+def is_unspaced(char: str) -> bool:
+    """Whether words in this character are written without spaces: Chinese and Japanese, but not Korean."""
+    wide = unicodedata.east_asian_width(char) in "WF"
+    return wide and not unicodedata.name(char, "").startswith("HANGUL")
 
 
 def positions_of(model: Any) -> int | None:
