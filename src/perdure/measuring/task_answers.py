@@ -6,7 +6,7 @@ Success is judged by generation: exact match after normalisation, and Rouge-L, b
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from perdure.models.continuing import continue_rows
@@ -64,15 +64,16 @@ def answer_task(
     add, texts = counting(progress, stage, len(examples)), [""] * len(examples)
     for seeing, write in ((False, _continued), (True, continue_shown)):
         places = [place for place, row in enumerate(rows) if (row.shown is not None) == seeing]
-        found = write(model, tokenizer, [rows[place] for place in places], _enough, max_new_tokens=limit, on_done=add)
+        enough = partial(_enough, [answers[place] for place in places])
+        found = write(model, tokenizer, [rows[place] for place in places], enough, max_new_tokens=limit, on_done=add)
         for place, text in zip(places, found, strict=True):
             texts[place] = text
     return [judged(text, given) for text, given in zip(texts, answers, strict=True)]
 
 
-def _enough(_row: int, text: str) -> bool:
-    """A blank line ends an answer: what follows is the next question, made up."""
-    return "\n\n" in text
+def _enough(answers: Sequence[Sequence[str]], row: int, text: str) -> bool:
+    """A blank line after something ends an answer, unless a right one has such a line: the next question is made up."""
+    return "\n\n" in text.lstrip() and not any("\n\n" in answer for answer in answers[row])
 
 
 def _continued(model: Any, tokenizer: Any, rows: Sequence[Row], enough: Any, **more: Any) -> list[str]:
