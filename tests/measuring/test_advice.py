@@ -270,6 +270,26 @@ def test_what_was_given_stays():
     assert (config.epochs, config.averaging.form) == (7, "sound")
 
 
+@pytest.mark.parametrize(
+    ("given", "memory", "found"),
+    [
+        ({"batch_size": 16}, 25, (16, 1, True)),
+        ({"batch_size": 16, "accumulation": 2}, 25, (16, 2, True)),
+        ({"accumulation": 4}, 80, (4, 4, False)),
+        ({"accumulation": 4}, 40, (2, 4, False)),
+        ({"gradient_checkpointing": False}, 19, (1, 16, False)),
+        ({"gradient_checkpointing": True}, 40, (16, 1, True)),
+    ],
+)
+def test_the_rest_of_a_step_is_chosen_for_what_was_given(given, memory, found):
+    """And the reasons are of the steps that come of both."""
+    values, reasons = proposed(given, lengths=[1000] * 1000, learnt=[5] * 1000, longest=1000, memory=memory * 10**9)
+    assert (values["batch_size"], values["accumulation"], values["gradient_checkpointing"]) == found
+    rows = found[0] * found[1]
+    assert reasons["batch_size"] == "as given" or f"{-(-1000 // rows)} steps an epoch" in reasons["batch_size"]
+    assert reasons["accumulation"] in ("as given", f"{rows} rows a step")
+
+
 def test_a_contradiction_is_better_kept_apart():
     group = GroupAdvice(group="g2", reason="opens g2")
     against = Duplicates(task="old", rows=3, conflicting=2, examples=())
