@@ -155,5 +155,9 @@ def test_an_architecture_without_room_for_a_bias_is_refused():
 
     with pytest.raises(ModelError, match="no switch"):
         injection_of(layout_of(models.qwen3()), b'{"model_type": "qwen3"}', 1, torch.zeros(32))
+    with pytest.raises(ModelError, match="no switch"):
+        injection_of(layout_of(models.qwen3()), b'{"model_type": "stranger"}', 1, torch.zeros(32))
+    older = injection_of(layout_of(models.llama()), b'{"model_type": "llama"}', 1, torch.zeros(32))
+    assert older.config is not None and json.loads(older.config)["mlp_bias"] is True
     given = injection_of(layout_of(models.gpt2()), b"{}", 1, torch.ones(32))
     assert (given.name, given.added, given.config) == ("transformer.h.1.mlp.c_proj.bias", {}, None)
