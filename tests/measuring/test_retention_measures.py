@@ -117,6 +117,16 @@ def test_rows_side_by_side_keep_within_a_window(made, length):
             assert choices == model(torch.tensor([ids])).logits[0, start - 1 :].argmax(-1).tolist()
 
 
+def test_a_long_beginning_is_held_for_few_rows_at_once(tiny):
+    """All rows of a batch hold its keys and values: 1,000 tokens of 200 rows are 100 GB in Llama-2-7B."""
+    model, tokenizer = tiny
+    rows = [encode(tokenizer, "x" * 80 + end) for end in "abcdef"]
+    sizes = []
+    whole = continue_rows(model, tokenizer, rows, lambda *_: False, max_new_tokens=3)
+    found = continue_rows(model, tokenizer, rows, lambda *_: False, max_new_tokens=3, tokens=20, on_done=sizes.append)
+    assert (found, sizes) == (whole, [2, 2, 2])
+
+
 def test_a_row_that_has_said_enough_stops_and_the_others_go_on(tiny):
     model, tokenizer = tiny
     rows = [encode(tokenizer, text) for text in ("one", "another", "three")]

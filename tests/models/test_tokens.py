@@ -66,6 +66,7 @@ def test_padding_is_masked_and_positions_follow_the_row():
     seen = [index for batch in batches(rows, tokens=6) for index in batch.rows]
     assert sorted(seen) == [0, 1, 2, 3]
     assert all(batch.ids.numel() <= 6 for batch in batches(rows, tokens=6))
+    assert [len(batch.rows) for batch in batches(rows, most=3)] == [3, 1]
 
 
 @pytest.mark.parametrize(

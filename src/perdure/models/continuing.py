@@ -16,6 +16,9 @@ from perdure.models.head import logits_at
 from perdure.models.sampling import most_probable
 from perdure.models.tokens import Batch, batches, positions_of, window_of
 
+_BEGINNINGS = 8
+"""The keys and values of a common beginning are held for every row: of at most so many times a batch's tokens."""
+
 Choose = Callable[[Tensor], Tensor]
 """Logits [B, V] of the rows that go on, in their order, to the ids [B] of their next tokens."""
 
@@ -51,7 +54,8 @@ def continue_rows(
     # Short rows have padding after the beginning: it takes up room in a window.
     beginning = _common_beginning(rows) if window is None or longest <= window else []
     rests = [row[len(beginning) :] for row in rows]
-    for batch in batches(rests, left=True, tokens=tokens, device=model.device):
+    most = max(1, _BEGINNINGS * tokens // max(1, len(beginning)))
+    for batch in batches(rests, left=True, tokens=tokens, most=most, device=model.device):
         _continue_batch(model, tokenizer, beginning, batch, writing)
         if on_done:
             on_done(len(batch.rows))

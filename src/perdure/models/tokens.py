@@ -149,14 +149,20 @@ def pad(rows: Sequence[Sequence[int]], *, left: bool = False, device: Any = "cpu
 
 
 def batches(
-    rows: Sequence[Sequence[int]], *, left: bool = False, tokens: int = 2048, device: Any = "cpu"
+    rows: Sequence[Sequence[int]],
+    *,
+    left: bool = False,
+    tokens: int = 2048,
+    most: int | None = None,
+    device: Any = "cpu",
 ) -> Iterator[Batch]:
-    """The rows in batches of similar length, at most `tokens` padded tokens each (one row at least)."""
+    """The rows in batches of similar length, at most `tokens` padded tokens and `most` rows each (one row at least)."""
     order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
     start = 0
     while start < len(order):
         stop = start + 1
-        while stop < len(order) and len(rows[order[stop]]) * (stop + 1 - start) <= tokens:
+        limit = len(order) if most is None else min(len(order), start + most)
+        while stop < limit and len(rows[order[stop]]) * (stop + 1 - start) <= tokens:
             stop += 1
         chosen = order[start:stop]
         batch = pad([rows[index] for index in chosen], left=left, device=device)
