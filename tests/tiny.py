@@ -5,10 +5,14 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
+    GPTNeoConfig,
+    GPTNeoForCausalLM,
     GPTNeoXConfig,
     GPTNeoXForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
     PreTrainedTokenizerFast,
     Qwen3Config,
     Qwen3ForCausalLM,
@@ -69,6 +73,30 @@ def neox(seed=0):
         )
     )  # fmt: skip
     return GPTNeoXForCausalLM(config).eval().requires_grad_(False)
+
+
+def mistral(seed=0, window=16):
+    """A model whose layers look back over a few tokens only."""
+    torch.manual_seed(seed)
+    config = MistralConfig(
+        **_common(
+            hidden_size=32, intermediate_size=48, num_hidden_layers=DEPTH, num_attention_heads=4,
+            num_key_value_heads=2, max_position_embeddings=512, initializer_range=0.2, sliding_window=window,
+        )
+    )  # fmt: skip
+    return MistralForCausalLM(config).eval().requires_grad_(False)
+
+
+def gpt_neo(seed=0, window=16):
+    """A model of which every other layer looks back over a few tokens only."""
+    torch.manual_seed(seed)
+    config = GPTNeoConfig(
+        **_common(
+            hidden_size=32, intermediate_size=48, num_layers=DEPTH, num_heads=4, max_position_embeddings=512,
+            initializer_range=0.2, attention_types=[[["global", "local"], DEPTH // 2]], window_size=window,
+        )
+    )  # fmt: skip
+    return GPTNeoForCausalLM(config).eval().requires_grad_(False)
 
 
 FAMILIES = {"llama": llama, "qwen3": qwen3, "gpt2": gpt2, "neox": neox}

@@ -1,10 +1,13 @@
 """Advice before training: costs on paper against worked cases, likeness, settings, and a probe that leaves no trace."""
 
+import random
+
 import pytest
 import torch
 
 import tiny as models
 import tuning_tasks
+from perdure.measuring import task_likeness
 from perdure.measuring.advice import Duplicates, GroupAdvice
 from perdure.measuring.task_likeness import feature_overlap, near_duplicates, read_imprint, shown_rows
 from perdure.measuring.tuning_costs import (
@@ -283,6 +286,26 @@ def test_what_was_given_stays():
     assert (config.epochs, config.averaging.form) == (7, "sound")
 
 
+@pytest.mark.parametrize(
+    ("given", "memory", "found"),
+    [
+        ({"batch_size": 16}, 25, (16, 1, True)),
+        ({"batch_size": 16, "accumulation": 2}, 25, (16, 2, True)),
+        ({"accumulation": 4}, 80, (4, 4, False)),
+        ({"accumulation": 4}, 40, (2, 4, False)),
+        ({"gradient_checkpointing": False}, 19, (1, 16, False)),
+        ({"gradient_checkpointing": True}, 40, (16, 1, True)),
+    ],
+)
+def test_the_rest_of_a_step_is_chosen_for_what_was_given(given, memory, found):
+    """And the reasons are of the steps that come of both."""
+    values, reasons = proposed(given, lengths=[1000] * 1000, learnt=[5] * 1000, longest=1000, memory=memory * 10**9)
+    assert (values["batch_size"], values["accumulation"], values["gradient_checkpointing"]) == found
+    rows = found[0] * found[1]
+    assert reasons["batch_size"] == "as given" or f"{-(-1000 // rows)} steps an epoch" in reasons["batch_size"]
+    assert reasons["accumulation"] in ("as given", f"{rows} rows a step")
+
+
 def test_a_contradiction_is_better_kept_apart():
     group = GroupAdvice(group="g2", reason="opens g2")
     against = Duplicates(task="old", rows=3, conflicting=2, examples=())
@@ -333,6 +356,28 @@ def test_near_duplicates_are_found_by_their_words():
     one, other = "a b c d e f g h i j", "a b c d e f g h x y"
     assert near_duplicates([one], [other], least=0) == [(0, 0, pytest.approx(0.6))]
     assert near_duplicates([one], [other]) == []
+    assert near_duplicates([one], [other, one, one]) == [(0, 1, 1)]
+
+
+def test_near_duplicates_are_those_of_every_pair_compared():
+    drawn = random.Random(0)
+    words = list("abcdef")
+    known, asked = ([" ".join(drawn.choices(words, k=drawn.randint(0, 9))) for _ in range(40)] for _ in "12")
+    for least in (0.2, 0.5, 0.8, 1.0):
+        pairs = [near_duplicates([one], [other], least=0) for one in asked for other in known]
+        alike = [[found[0][2] if found else 0 for found in pairs[at : at + 40]] for at in range(0, 1600, 40)]
+        wanted = [(at, row.index(max(row)), max(row)) for at, row in enumerate(alike) if max(row) >= least]
+        assert near_duplicates(asked, known, least=least) == wanted
+
+
+def test_what_all_questions_share_costs_nothing(monkeypatch):
+    """Every pair has the instruction in common: 40,000 of them here, and millions in a task."""
+    drawn, words, compared = random.Random(0), [f"w{place}" for place in range(2000)], []
+    beginning = "Name the department that must answer this message: "
+    rows = [beginning + " ".join(drawn.choices(words, k=20)) for _ in range(400)]
+    monkeypatch.setattr(task_likeness, "_jaccard", lambda *pair: compared.append(pair) or 0.0)
+    assert near_duplicates(rows[:200], rows[200:]) == []
+    assert len(compared) < 100
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])

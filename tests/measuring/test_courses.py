@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from perdure.deltas import Change, Delta
-from perdure.measuring import measure_matrices
+from perdure.measuring import measure_edits, measure_matrices
 from perdure.measuring.course import TradeOff
 from perdure.measuring.divergence import distributions, divergence, mean_divergence
-from perdure.measuring.sequences import by_age, cohorts_of, growth_of, in_force, knows
+from perdure.measuring.sequences import by_age, cohorts_of, growth_of, in_force, knew, knows
 from perdure.measuring.statistics import wilson
 from perdure.models import score_targets
 from perdure.requests import Fact
@@ -34,6 +34,17 @@ def test_a_fact_is_known_where_the_new_answer_is_likelier_or_every_token_first(t
     likelier = ("Rome", "Peru") if old.mean_log_prob > new.mean_log_prob else ("Peru", "Rome")
     asked = [fact("Ada", *likelier), fact("Ada", *likelier[::-1]), fact("Ada", "a thing that no model says first")]
     assert knows(model, tokenizer, asked) == [True, False, False]
+
+
+def test_what_was_measured_already_is_judged_alike(tiny):
+    """Also where the old answer is not given: what the model wrote before stands in for it elsewhere."""
+    model, tokenizer = tiny
+    asked = [fact(name, new) for name, new in (("Ada", "Rome"), ("Bo", "Peru"), ("Ed", "x"), ("Fu", "7"))]
+    asked += [fact("Gil", "Rome", "Peru"), fact("Hua", "Peru", "Rome")]
+    answers = measure_edits(model, tokenizer, asked)
+    assert any(answer.log_prob_new > answer.log_prob_old for answer in answers[:4])
+    known = knew(answers, asked)
+    assert [known[one.id] for one in asked] == knows(model, tokenizer, asked)
 
 
 def test_a_fact_that_a_later_one_overwrites_is_not_asked():

@@ -44,6 +44,17 @@ def test_every_question_is_asked(measured):
     assert {answer.fact for answer in measured} == {KNOWN.id, UNKNOWN.id}
 
 
+def test_a_neighbour_that_facts_share_is_asked_once(tiny, measured):
+    """Its probability is of each fact's target all the same."""
+    near = (Neighbour(prompt="Bree is in", answer="Bonn"),)
+    other = Fact(subject="Eda", prompt="Eda is in", target_new="Kyiv", target_true="Bonn", neighbours=near)
+    seen = []
+    found = measure_edits(*tiny, [KNOWN, other, UNKNOWN], lambda *step: seen.append(step))
+    assert [answer for answer in found if answer.fact != other.id] == list(measured)
+    assert found[5].written == measured[3].written and found[5].log_prob_new != measured[3].log_prob_new
+    assert seen[-1][0] == "probabilities of answers" and ("questions about the facts", 8, 8) in seen
+
+
 def test_probabilities_are_per_token_and_of_new_against_old(tiny, measured):
     pairs = [("Alba is in", "Rome"), ("Alba is in", "Oslo"), ("Bree is in", "Rome"), ("Bree is in", "Bonn")]
     rome, oslo, near_rome, bonn = score_targets(*tiny, pairs)

@@ -31,3 +31,9 @@ def test_a_damaged_model_is_named(tiny):
     model.get_output_embeddings().weight.data[:] = math.nan
     with pytest.raises(ModelError, match="no finite probability"):
         measure_language(model, tokenizer, SUITE)
+
+
+def test_passages_of_one_token_have_nothing_to_score(tiny):
+    """Without a start token nothing predicts it; in a batch of such rows there is no place at all."""
+    found = measure_language(*tiny, Suite(id="x", passages=(HeldOut(text="a"), HeldOut(text="b"))))
+    assert [(passage.tokens, passage.nll) for passage in found] == [(0, 0), (0, 0)]

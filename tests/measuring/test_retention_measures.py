@@ -2,6 +2,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+import tiny as models
 from perdure.errors import UnknownNameError
 from perdure.measuring import Outcomes, Suite, measure_retention
 from perdure.measuring.branching import _KEEP_TO_MASK, greedy_choices, keeps_to_mask
@@ -86,6 +87,44 @@ def test_continuations_are_greedy_whatever_the_batch(family):
         found = continue_rows(model, tokenizer, rows, lambda _row, _text: False, max_new_tokens=6, tokens=tokens)
         assert found == expected
     assert found == complete(model, tokenizer, prompts, max_new_tokens=6)
+
+
+WINDOWED = pytest.mark.parametrize("made", [models.mistral, models.gpt_neo], ids=["mistral", "gpt_neo"])
+BEGINNING = [5, 6, 7, 8, 9, 10, 11, 12]
+
+
+@WINDOWED
+@pytest.mark.parametrize("length", [2, 20])
+def test_padding_takes_up_no_room_in_a_window(made, length):
+    """A common beginning is read once for all only where the longest row and its answer fit into the window."""
+    model, tokenizer = made(), models.tokenizer()
+    rows = [[*BEGINNING, 20], [*BEGINNING, *range(30, 30 + length)], [40, 41]]
+    for asked in (rows[:2], rows):
+        found = continue_rows(model, tokenizer, asked, lambda _row, _text: False, max_new_tokens=5)
+        for row, text in zip(asked, found, strict=True):
+            ids = _greedy(model, row, 5)
+            ids = ids[: ids.index(1)] if 1 in ids else ids
+            assert text == tokenizer.decode(ids, skip_special_tokens=True)
+
+
+@WINDOWED
+@pytest.mark.parametrize("length", [3, 14])
+def test_rows_side_by_side_keep_within_a_window(made, length):
+    model = made()
+    rows = [([*BEGINNING, *range(20 + i, 20 + i + length)], 9) for i in range(8)]
+    for tokens in (1, 30, 2048):
+        for (ids, start), choices in zip(rows, greedy_choices(model, rows, tokens=tokens), strict=True):
+            assert choices == model(torch.tensor([ids])).logits[0, start - 1 :].argmax(-1).tolist()
+
+
+def test_a_long_beginning_is_held_for_few_rows_at_once(tiny):
+    """All rows of a batch hold its keys and values: 1,000 tokens of 200 rows are 100 GB in Llama-2-7B."""
+    model, tokenizer = tiny
+    rows = [encode(tokenizer, "x" * 80 + end) for end in "abcdef"]
+    sizes = []
+    whole = continue_rows(model, tokenizer, rows, lambda *_: False, max_new_tokens=3)
+    found = continue_rows(model, tokenizer, rows, lambda *_: False, max_new_tokens=3, tokens=20, on_done=sizes.append)
+    assert (found, sizes) == (whole, [2, 2, 2])
 
 
 def test_a_row_that_has_said_enough_stops_and_the_others_go_on(tiny):

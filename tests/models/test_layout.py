@@ -1,11 +1,28 @@
 import pytest
 import torch
-from transformers import Gemma2Config, Gemma2ForCausalLM, MixtralConfig, MixtralForCausalLM
+from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GraniteConfig,
+    GraniteForCausalLM,
+    MixtralConfig,
+    MixtralForCausalLM,
+)
 
 import tiny as models
 from perdure.editing.layers import check_writable
 from perdure.errors import ModelError
 from perdure.models import layout_of
+from perdure.models.head import logits_at
+
+
+def granite(padding, **more):
+    torch.manual_seed(0)
+    config = GraniteConfig(
+        vocab_size=64, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, initializer_range=0.2, pad_token_id=padding, **more,
+    )  # fmt: skip
+    return GraniteForCausalLM(config).eval().requires_grad_(False)
 
 
 def test_layout_of_each_family(family):
@@ -54,6 +71,15 @@ def test_fused_experts_are_refused():
         layout_of(MixtralForCausalLM(config))
 
 
+@pytest.mark.parametrize("padding", [0, 1])
+def test_blocks_that_scale_what_they_add_are_refused(padding):
+    model = granite(padding, residual_multiplier=0.22)
+    with pytest.raises(ModelError, match="does not add its MLP"):
+        check_writable(model, layout_of(model), 0)
+    plain = granite(padding)
+    check_writable(plain, layout_of(plain), 0)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_blocks_that_norm_what_they_add_are_refused(dtype):
     config = Gemma2Config(
@@ -68,6 +94,14 @@ def test_blocks_that_norm_what_they_add_are_refused(dtype):
 def test_blocks_that_add_their_mlp_are_accepted(family):
     model, _ = family
     check_writable(model, layout_of(model), 2)
+
+
+@pytest.mark.parametrize("padding", [None, 0])
+def test_logits_that_a_model_scales_are_its_own(padding):
+    """A padding token's embedding is zero, and so are its logits, scaled or not."""
+    model, ids = granite(padding, logits_scaling=8.0), torch.tensor([[5, 9, 3]])
+    found = logits_at(model, torch.tensor([0]), torch.tensor([2]), input_ids=ids)
+    torch.testing.assert_close(found[0], model(ids).logits[0, 2])
 
 
 def test_a_model_without_blocks_is_refused():

@@ -4,13 +4,14 @@ from tokenizers.processors import TemplateProcessing
 
 import tiny as models
 from perdure.errors import ModelError, RequestError
-from perdure.models import complete
-from perdure.models.tokens import batches, encode, encode_pair, join, last_token_of, pad
+from perdure.models import chat_prompt, complete
+from perdure.models.tokens import batches, encode, encode_pair, join, last_token_of, pad, tokens_between
 
 
 def test_join_puts_a_space_where_one_is_written():
     assert join("The capital is", "Paris") == "The capital is Paris"
     assert join("首都は", "東京") == "首都は東京"
+    assert join("프랑스의 수도는", "파리") == "프랑스의 수도는 파리"
     assert join("ends in space ", "x") == "ends in space x"
 
 
@@ -36,6 +37,21 @@ def test_an_end_token_that_the_tokenizer_adds_is_left_out():
     assert ending.decode(encode(ending, "Ada</s>")).endswith("</s>")
 
 
+def test_a_start_token_that_a_chat_template_writes_is_the_only_one():
+    starting = models.tokenizer()
+    starts = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    starting.backend_tokenizer.post_processor = starts
+    starting.chat_template = "{{ bos_token }}{% for message in messages %}Q: {{ message['content'] }}\nA:{% endfor %}"
+    text = chat_prompt(starting, "Who is Zoë?")
+    assert starting(text)["input_ids"][:2] == [0, 0]
+    assert encode(starting, text) == starting("Q: Who is Zoë?\nA:")["input_ids"]
+    ids, start = encode_pair(starting, text, "Ada")
+    assert (ids.count(0), starting.decode(ids[start:])) == (1, " Ada")
+    end = text.index("Zoë") + 3
+    assert starting.decode(ids[: last_token_of(starting, text, end) + 1]).endswith("Zoë")
+    assert starting.decode([ids[at] for at in tokens_between(starting, text, end - 3, end)]).strip() == "Zoë"
+
+
 def test_answers_start_where_the_prompt_ends(tokenizer):
     ids, start = encode_pair(tokenizer, "Ada speaks", "Dutch")
     assert tokenizer.decode(ids[:start]) == "Ada speaks"
@@ -50,6 +66,7 @@ def test_padding_is_masked_and_positions_follow_the_row():
     seen = [index for batch in batches(rows, tokens=6) for index in batch.rows]
     assert sorted(seen) == [0, 1, 2, 3]
     assert all(batch.ids.numel() <= 6 for batch in batches(rows, tokens=6))
+    assert [len(batch.rows) for batch in batches(rows, most=3)] == [3, 1]
 
 
 @pytest.mark.parametrize(

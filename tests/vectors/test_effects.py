@@ -7,6 +7,7 @@ import tiny as models
 from perdure.errors import ModelError, SettingError
 from perdure.models import layout_of
 from perdure.vectors.activations import function_vector, head_outputs, mean_activations
+from perdure.vectors.comparison import similarity
 from perdure.vectors.effects import attributed, indirect_effects, naive_effects, strongest
 from perdure.vectors.last_token import LastToken, Patch
 from perdure.vectors.prompts import Prompt
@@ -75,6 +76,21 @@ def test_the_gradient_is_that_of_a_small_step(family):
     up, down = (run.log_probs([Patch(1, 2, run.head_LHK[1, 2] + sign * step)]).sum() for sign in (1, -1))
     assert float(gradient_LHK[1, 2, 0]) == pytest.approx(float(up - down) / 2e-3, rel=2e-2, abs=2e-4)
     assert all(not parameter.requires_grad for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_the_gradient_of_a_small_probability_is_not_lost_in_half_precision(dtype):
+    """Of p < 1e-7 itself nothing is left in float16: every head would count the same."""
+    model = models.llama()
+    model.model.norm.weight.data *= 4
+    ids = tuple(range(5, 40))
+    logits_V = model(torch.tensor([ids])).logits[0, -1].log_softmax(0)
+    answer = int(logits_V.argsort()[60])
+    assert float(logits_V[answer].exp()) < 1e-7
+    wanted = LastToken(model, Prompt(ids, (answer,))).gradient("first").flatten()
+    found = LastToken(model.to(dtype), Prompt(ids, (answer,))).gradient("first").flatten()
+    assert similarity(wanted, found) > 0.99
+    assert float(found.norm() / wanted.norm()) == pytest.approx(1, rel=0.3)  # p itself is rounded
 
 
 def test_the_prefilter_runs_the_most_promising_and_estimates_the_rest(family):

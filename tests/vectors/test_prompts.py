@@ -22,7 +22,7 @@ def test_a_token_that_straddles_the_boundary_belongs_to_the_answer():
     class Greedy:
         """Joins a colon with a space that follows."""
 
-        eos_token_id = None
+        bos_token = eos_token_id = None
 
         def __call__(self, text):
             ids = []

@@ -59,6 +59,13 @@ def test_a_function_that_tells_nothing_has_no_effects(tiny):
     assert torch.count_nonzero(found.effect_LH) == 0
 
 
+@pytest.mark.parametrize(("clean", "shuffled"), [(4, 9), (9, 4)])
+def test_intact_and_shuffled_prompts_are_compared_on_what_both_ask(tiny, clean, shuffled):
+    config = VectorConfig(shots=2, clean=clean, shuffled=shuffled)
+    evidence = study(*tiny, FUNCTION, config).evidence
+    assert (len(evidence.clean), len(evidence.shuffled)) == (4, 4)
+
+
 def test_a_study_is_the_same_every_time(tiny, monkeypatch):
     monkeypatch.setattr("perdure.vectors.studies.weigh", lambda a, b, _margin: Evidence(tuple(a), tuple(b), ""))
     first, second = study(*tiny, FUNCTION, SMALL), study(*tiny, FUNCTION, SMALL)

@@ -133,11 +133,31 @@ def test_the_most_right_answers_win_then_the_skill_itself_then_the_weakest():
         choose([plain, Tried(1, 0.5, 10, 2)])
 
 
+def test_blocks_that_scale_what_their_mlp_gives_carry_no_vector(tmp_path, tokenizer, told, monkeypatch):
+    from transformers import GraniteConfig, GraniteForCausalLM
+
+    constant(monkeypatch)
+    torch.manual_seed(0)
+    config = GraniteConfig(
+        vocab_size=260, hidden_size=32, intermediate_size=48, num_hidden_layers=4, num_attention_heads=4,
+        num_key_value_heads=2, bos_token_id=0, eos_token_id=1, pad_token_id=1, residual_multiplier=0.22,
+    )  # fmt: skip
+    GraniteForCausalLM(config).save_pretrained(tmp_path / "granite")
+    tokenizer.save_pretrained(tmp_path / "granite")
+    shop = Workspace.init(tmp_path / "shop", tmp_path / "granite", actor="mori")
+    with pytest.raises(ModelError, match="does not add its MLP"):
+        shop.recover("v0", FIRST, way="subtract", others=[SECOND], config=SMALL, actor="kato")
+
+
 def test_an_architecture_without_room_for_a_bias_is_refused():
     import tiny as models
     from perdure.vectors.bias import injection_of
 
     with pytest.raises(ModelError, match="no switch"):
         injection_of(layout_of(models.qwen3()), b'{"model_type": "qwen3"}', 1, torch.zeros(32))
+    with pytest.raises(ModelError, match="no switch"):
+        injection_of(layout_of(models.qwen3()), b'{"model_type": "stranger"}', 1, torch.zeros(32))
+    older = injection_of(layout_of(models.llama()), b'{"model_type": "llama"}', 1, torch.zeros(32))
+    assert older.config is not None and json.loads(older.config)["mlp_bias"] is True
     given = injection_of(layout_of(models.gpt2()), b"{}", 1, torch.ones(32))
     assert (given.name, given.added, given.config) == ("transformer.h.1.mlp.c_proj.bias", {}, None)

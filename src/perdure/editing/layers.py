@@ -34,12 +34,12 @@ def check_layers(layers: Sequence[int], layout: Layout) -> list[int]:
 
 
 def check_writable(model: Any, layout: Layout, layer: int) -> None:
-    """Check, on one token, that the block adds its MLP's output to the hidden state as it is.
+    """Check, on two tokens, that the block adds its MLP's output to the hidden state as it is.
 
     Raises:
         ModelError: It does not (a norm follows the MLP, say), so a value cannot be written by the MLP alone.
     """
-    ids = torch.ones(1, 1, dtype=torch.long, device=model.device)  # token 0 may be padding, which is zero
+    ids = torch.arange(2, device=model.device)[None]  # one of them may be padding, whose embedding is zero
 
     def block_output() -> torch.Tensor:
         with torch.no_grad():
@@ -50,9 +50,9 @@ def check_writable(model: Any, layout: Layout, layer: int) -> None:
     with patch_output(layout.mlps[layer], lambda hidden: (hidden.float() + step).to(hidden.dtype)):
         moved = block_output().float() - plain.float()
     # A hidden state of 16 bits is rounded by more than the step where it is large, as at massive activations.
-    rounding = 2 * torch.finfo(plain.dtype).eps * plain[0, 0].abs().float()
-    if not ((moved[0, 0] - step).abs() <= 0.05 * (step.abs() + step.abs().max()) + rounding).all():
+    rounding = 2 * torch.finfo(plain.dtype).eps * plain[0].abs().float()
+    if not ((moved[0] - step).abs() <= 0.05 * (step.abs() + step.abs().max()) + rounding).all():
         raise ModelError(
             f"block {layer} of {type(model).__name__} does not add its MLP's output to the hidden state as it is; "
-            "editors that write values through the MLP do not fit this architecture"
+            "what is written through the MLP (values of facts, vectors) does not fit this architecture"
         )

@@ -2,7 +2,8 @@
 
 The rows are laid side by side after their common beginning, in one row of tokens; a mask lets each see the
 beginning and itself only, and positions count on from the beginning. Rotary and learned positions make this
-exact; a model that does not keep to such a mask is noticed, and given each text whole.
+exact; a model that does not keep to such a mask is noticed, and given each text whole. So are texts that are longer
+than the window of a model whose layers look back only so far, and no pass is wider.
 Shape suffixes: T tokens, N chosen positions, V vocabulary.
 """
 
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from perdure.models.head import logits_at
-from perdure.models.tokens import batches
+from perdure.models.tokens import batches, window_of
 
 Row = tuple[Sequence[int], int]
 """The ids of a text, and where in it the answer starts (at least 1)."""
@@ -31,7 +32,10 @@ def greedy_choices(model: Any, rows: Sequence[Row], *, tokens: int = 2048) -> li
         rows: Texts with their answers.
         tokens: At most this many tokens in one pass (one row at least).
     """
-    read = _side_by_side if len(rows) > 1 and keeps_to_mask(model) else _each_whole
+    window, longest = window_of(model), max((len(ids) for ids, _ in rows), default=0)
+    fit = window is None or longest <= window
+    read = _side_by_side if len(rows) > 1 and fit and keeps_to_mask(model) else _each_whole
+    tokens = tokens if window is None else min(tokens, window)
     choices: list[list[int]] = [[] for _ in rows]
     for index, logits_NV in read(model, rows, tokens):
         choices[index] = logits_NV.argmax(1).tolist()

@@ -53,6 +53,7 @@ def measure_edits(
     rivals = [_rival(question, references) for question in questions]
     pairs = [(question.prompt, question.fact.target_new) for question in questions]
     pairs += [(question.prompt, rival) for question, rival in zip(questions, rivals, strict=True) if rival]
+    pairs = list(dict.fromkeys(pairs))
     done = counting(progress, "probabilities of answers", len(pairs))
     scores = dict(zip(pairs, score_targets(model, tokenizer, pairs, tokens=_BATCH_TOKENS, on_done=done), strict=True))
     return tuple(
@@ -80,17 +81,20 @@ def _write(
     references: Mapping[str, str],
     progress: Progress,
 ) -> list[str]:
-    kept = [question.right or references.get(question.prompt) for question in questions]
+    """What is written to each question; facts share neighbours, and those are asked once."""
+    asked = [(question.prompt, question.right or references.get(question.prompt)) for question in questions]
+    different = list(dict.fromkeys(asked))
     texts = continue_rows(
         model,
         tokenizer,
-        [encode(tokenizer, question.prompt) for question in questions],
-        lambda row, text: has_ended(text, kept[row]),
+        [encode(tokenizer, prompt) for prompt, _ in different],
+        lambda row, text: has_ended(text, different[row][1]),
         max_new_tokens=_MAX_NEW_TOKENS,
         tokens=_BATCH_TOKENS,
-        on_done=counting(progress, "questions about the facts", len(questions)),
+        on_done=counting(progress, "questions about the facts", len(different)),
     )
-    return [cut(text, answer) for text, answer in zip(texts, kept, strict=True)]
+    written = {key: cut(text, key[1]) for key, text in zip(different, texts, strict=True)}
+    return [written[key] for key in asked]
 
 
 def _rival(question: _Question, references: Mapping[str, str]) -> str | None:

@@ -170,7 +170,7 @@ def measure_instructions(
     written = continue_rows(
         model,
         tokenizer,
-        [_without_second_start(tokenizer, encode(tokenizer, prompt)) for prompt in prompts],
+        [encode(tokenizer, prompt) for prompt in prompts],
         enough,
         max_new_tokens=config.max_new_tokens,
         tokens=config.batch_tokens,
@@ -188,8 +188,3 @@ def follows(asked: Instruction, reply: str) -> bool:
     given = normalise(reply)
     wanted = [normalise(answer) for answer in asked.answers]
     return given in wanted if asked.match == "exact" else any(says(answer, given) for answer in wanted)
-
-
-def _without_second_start(tokenizer: Any, ids: list[int]) -> list[int]:
-    """The ids with one start token: a chat template may write it, and the tokenizer then adds another."""
-    return ids[1:] if ids[:2] == [tokenizer.bos_token_id] * 2 else ids

@@ -52,14 +52,18 @@ def knows(model: Any, tokenizer: Any, facts: Sequence[Fact], progress: Progress 
     ]
 
 
-def knew(answers: Sequence[EditAnswer]) -> dict[str, bool]:
-    """The same judgement as `knows`, by fact, from answers that were measured already."""
+def knew(answers: Sequence[EditAnswer], facts: Sequence[Fact]) -> dict[str, bool]:
+    """The same judgement as `knows`, by fact, from answers that were measured already.
+
+    Where a fact has no old answer, an answer was compared with what the model wrote before: that says less.
+    """
+    asked = {fact.id: fact for fact in facts}
     return {
-        answer.fact: answer.accuracy == 1.0
-        if answer.log_prob_old is None or answer.log_prob_new is None
-        else answer.log_prob_new > answer.log_prob_old
+        answer.fact: answer.log_prob_new > answer.log_prob_old
+        if asked[answer.fact].target_true and answer.log_prob_new is not None and answer.log_prob_old is not None
+        else answer.accuracy == 1.0
         for answer in answers
-        if answer.kind == "prompt"
+        if answer.kind == "prompt" and answer.fact in asked
     }
 
 

@@ -3,13 +3,14 @@
 Success is judged by generation: exact match after normalisation, and Rouge-L, both against the nearest right answer.
 """
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from perdure.models.continuing import continue_rows
-from perdure.models.tokens import encode
+from perdure.models.tokens import encode, is_unspaced
 from perdure.progress import Progress, counting, silent
 from perdure.requests.tasks import Example
 from perdure.tuning.encoding import Row, row_of
@@ -63,15 +64,16 @@ def answer_task(
     add, texts = counting(progress, stage, len(examples)), [""] * len(examples)
     for seeing, write in ((False, _continued), (True, continue_shown)):
         places = [place for place, row in enumerate(rows) if (row.shown is not None) == seeing]
-        found = write(model, tokenizer, [rows[place] for place in places], _enough, max_new_tokens=limit, on_done=add)
+        enough = partial(_enough, [answers[place] for place in places])
+        found = write(model, tokenizer, [rows[place] for place in places], enough, max_new_tokens=limit, on_done=add)
         for place, text in zip(places, found, strict=True):
             texts[place] = text
     return [judged(text, given) for text, given in zip(texts, answers, strict=True)]
 
 
-def _enough(_row: int, text: str) -> bool:
-    """A blank line ends an answer: what follows is the next question, made up."""
-    return "\n\n" in text
+def _enough(answers: Sequence[Sequence[str]], row: int, text: str) -> bool:
+    """A blank line after something ends an answer, unless a right one has such a line: the next question is made up."""
+    return "\n\n" in text.lstrip() and not any("\n\n" in answer for answer in answers[row])
 
 
 def _continued(model: Any, tokenizer: Any, rows: Sequence[Row], enough: Any, **more: Any) -> list[str]:
@@ -90,7 +92,10 @@ def normalised(text: str) -> str:
 
 
 def rouge_l(text: str, reference: str) -> float:
-    """Rouge-L F1 (Lin 2004), by the rouge-score library, without stemming."""
+    """Rouge-L F1 (Lin 2004), by the rouge-score library, without stemming.
+
+    The library's own words are of the letters a to z only: of any other script none would be left.
+    """
     return float(_scorer().score(reference, text)["rougeL"].fmeasure)
 
 
@@ -98,4 +103,14 @@ def rouge_l(text: str, reference: str) -> float:
 def _scorer() -> Any:
     from rouge_score.rouge_scorer import RougeScorer
 
-    return RougeScorer(["rougeL"])
+    return RougeScorer(["rougeL"], tokenizer=_Words())
+
+
+class _Words:
+    """The words of a text as the library cuts them, of every script."""
+
+    def tokenize(self, text: str) -> list[str]:
+        """Runs of letters, marks and digits in lower case; characters where no spaces are written, or no words."""
+        kept = [char if unicodedata.category(char)[0] in "LMN" else " " for char in text.lower()]
+        words = "".join(f" {char} " if is_unspaced(char) else char for char in kept).split()
+        return words or [char for char in text if not char.isspace()]

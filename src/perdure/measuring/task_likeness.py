@@ -3,7 +3,8 @@
 Shape suffixes: B rows, L layers or blocks read, H query heads, K head size, D hidden size, I things compared.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,28 +116,34 @@ def feature_overlap(task_LD: Tensor, others_ILD: Tensor) -> Tensor:
 def near_duplicates(asked: Sequence[str], known: Sequence[str], *, least: float = 0.8) -> list[tuple[int, int, float]]:
     """For each text that nearly is one of the known ones: its place, that one's, and how like they are.
 
-    Alike is the share of common three-word sequences among all of both (Jaccard); case and punctuation aside.
+    Alike is the share of common three-word sequences among all of both (Jaccard); case and punctuation aside. Of
+    several known texts as like the first is taken. Two texts that are alike have at least `least` of the one's
+    sequences in common, so one of its rarest is among them (prefix filtering: Chaudhuri et al., "A Primitive Operator
+    for Similarity Joins in Data Cleaning", ICDE 2006); what all questions of a task share is not looked up.
     """
     of_known = [_shingles(text) for text in known]
-    holders: dict[str, list[int]] = {}
+    first: dict[frozenset[str], int] = {}
     for place, shingles in enumerate(of_known):
-        for shingle in shingles:
+        first.setdefault(frozenset(shingles), place)
+    holders: dict[str, list[int]] = {}
+    for different, place in first.items():
+        for shingle in different:
             holders.setdefault(shingle, []).append(place)
     found = []
     for place, text in enumerate(asked):
         shingles = _shingles(text)
-        common: dict[int, int] = {}
-        for shingle in shingles:
-            for other in holders.get(shingle, ()):
-                common[other] = common.get(other, 0) + 1
-        best = max(common, key=lambda other: _jaccard(common, other, shingles, of_known), default=None)
-        if best is not None and (alike := _jaccard(common, best, shingles, of_known)) >= least:
-            found.append((place, best, alike))
+        needed = math.ceil(least * len(shingles) - 1e-9)
+        rarest = sorted(shingles, key=lambda shingle: len(holders.get(shingle, ())))[: len(shingles) - needed + 1]
+        others = {other for shingle in rarest for other in holders.get(shingle, ())}
+        alike, best = max(((_jaccard(shingles, of_known[other]), -other) for other in others), default=(0.0, 0))
+        if others and alike >= least:
+            found.append((place, -best, alike))
     return found
 
 
-def _jaccard(common: Mapping[int, int], other: int, shingles: set[str], known: Sequence[set[str]]) -> float:
-    return common[other] / (len(shingles) + len(known[other]) - common[other])
+def _jaccard(one: set[str], other: set[str]) -> float:
+    common = len(one & other)
+    return common / (len(one) + len(other) - common)
 
 
 def _shingles(text: str) -> set[str]:

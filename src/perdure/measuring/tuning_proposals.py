@@ -113,12 +113,16 @@ def _regularizers(known: Situation, usual: Mapping[str, Any]) -> Proposal:
 
 
 def _batches(known: Situation, settings: Mapping[str, Any]) -> list[Proposal]:
-    """Batch size, accumulation and checkpointing: as many rows a step as are wanted, as few at once as memory holds."""
+    """Batch size, accumulation and checkpointing: as many rows a step as are wanted, as few at once as memory holds.
+
+    What was given is kept, and the rest chosen for it.
+    """
     wanted = 1 << max(2, min(4, int(math.log2(max(4, len(known.lengths) / 16)))))
-    wanted = int(settings.get("batch_size", wanted)) * int(settings.get("accumulation", 1))
-    reason = f"{math.ceil(len(known.lengths) / wanted)} steps an epoch from {len(known.lengths)} rows"
+    given, parts = settings.get("batch_size"), settings.get("accumulation")
+    sizes = _halves(max(1, wanted // int(parts or 1))) if given is None else [int(given)]
+    ways = [bool(settings["gradient_checkpointing"])] if "gradient_checkpointing" in settings else [False, True]
     room = _ROOM * known.memory
-    tried = [(size, again) for again in (False, True) for size in _halves(int(settings.get("batch_size", wanted)))]
+    tried = [(size, again) for again in ways for size in sizes]
     for size, again in tried:
         config = {**settings, "batch_size": size, "gradient_checkpointing": again}
         needed = _memory(known, config).total
@@ -126,10 +130,13 @@ def _batches(known: Situation, settings: Mapping[str, Any]) -> list[Proposal]:
             break
     held = f"{needed / 1e9:.1f} GB of {known.memory / 1e9:.1f} GB at hand"
     fits = held if needed <= room else f"{held}: not enough, even for one row; take a smaller model or more memory"
-    size, again = tried[-1] if needed > room else (size, again)
+    if parts is None:
+        parts = max(1, wanted // size) if given is None else 1
+    rows = size * int(parts)
+    reason = f"{math.ceil(len(known.lengths) / rows)} steps an epoch from {len(known.lengths)} rows"
     return [
         Proposal(name="batch_size", value=size, reason=f"{reason}; {fits}"),
-        Proposal(name="accumulation", value=max(1, wanted // size), reason=f"{wanted} rows a step"),
+        Proposal(name="accumulation", value=int(parts), reason=f"{rows} rows a step"),
         Proposal(
             name="gradient_checkpointing",
             value=again,

@@ -14,7 +14,10 @@ from torch import Tensor
 from perdure.models.adapters import bare
 from perdure.models.head import logits_at
 from perdure.models.sampling import most_probable
-from perdure.models.tokens import Batch, batches
+from perdure.models.tokens import Batch, batches, positions_of, window_of
+
+_BEGINNINGS = 8
+"""The keys and values of a common beginning are held for every row: of at most so many times a batch's tokens."""
 
 Choose = Callable[[Tensor], Tensor]
 """Logits [B, V] of the rows that go on, in their order, to the ids [B] of their next tokens."""
@@ -38,21 +41,30 @@ def continue_rows(
         tokenizer: Its tokenizer.
         rows: Token ids to go on from.
         enough: Told the row's index and its text so far; whether to stop.
-        max_new_tokens: At most this many tokens each.
+        max_new_tokens: At most this many tokens each; fewer where the model has no more positions.
         tokens: Padded prompt tokens per batch.
         choose: Chooses the next tokens.
         on_done: Told how many rows each batch finished.
     """
     if not rows:
         return []
-    writing = _Writing([""] * len(rows), end_tokens(model, tokenizer), enough, max_new_tokens, choose)
-    beginning = _common_beginning(rows)
+    limits = _limits(rows, max_new_tokens, positions_of(model))
+    writing = _Writing([""] * len(rows), end_tokens(model, tokenizer), enough, limits, choose)
+    longest, window = max(map(len, rows)) + max_new_tokens, window_of(model)
+    # Short rows have padding after the beginning: it takes up room in a window.
+    beginning = _common_beginning(rows) if window is None or longest <= window else []
     rests = [row[len(beginning) :] for row in rows]
-    for batch in batches(rests, left=True, tokens=tokens, device=model.device):
+    most = max(1, _BEGINNINGS * tokens // max(1, len(beginning)))
+    for batch in batches(rests, left=True, tokens=tokens, most=most, device=model.device):
         _continue_batch(model, tokenizer, beginning, batch, writing)
         if on_done:
             on_done(len(batch.rows))
     return writing.texts
+
+
+def _limits(rows: Sequence[Sequence[int]], most: int, positions: int | None) -> list[int]:
+    """How many tokens each row may go on for: no more than the model has positions for; the last one is not read."""
+    return [most if positions is None else min(most, max(1, positions - len(row) + 1)) for row in rows]
 
 
 def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
@@ -66,9 +78,14 @@ class _Writing:
     """The texts under way in all batches, and when one is finished."""
 
     def __init__(
-        self, texts: list[str], ends: frozenset[int], enough: Callable[[int, str], bool], limit: int, choose: Choose
+        self,
+        texts: list[str],
+        ends: frozenset[int],
+        enough: Callable[[int, str], bool],
+        limits: Sequence[int],
+        choose: Choose,
     ) -> None:
-        self.texts, self.limit, self.choose = texts, limit, choose
+        self.texts, self.limits, self.choose = texts, limits, choose
         self._ends, self._enough = ends, enough
         self._ids: dict[int, list[int]] = {}
 
@@ -79,7 +96,7 @@ class _Writing:
         ids = self._ids.setdefault(row, [])
         ids.append(token)
         self.texts[row] = tokenizer.decode(ids, skip_special_tokens=True)
-        return len(ids) < self.limit and not self._enough(row, self.texts[row])
+        return len(ids) < self.limits[row] and not self._enough(row, self.texts[row])
 
 
 def _common_beginning(rows: Sequence[Sequence[int]]) -> Sequence[int]:

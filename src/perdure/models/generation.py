@@ -5,7 +5,7 @@ from typing import Any
 
 from perdure.errors import ModelError, RequestError
 from perdure.models.continuing import continue_rows
-from perdure.models.tokens import encode
+from perdure.models.tokens import encode, positions_of
 
 
 def complete(
@@ -48,7 +48,7 @@ def _check_lengths(model: Any, rows: Sequence[Sequence[int]], more: int) -> None
     Raises:
         RequestError: The longest prompt and its answer exceed the model's positions.
     """
-    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    limit = positions_of(model)
     longest = max(map(len, rows), default=0)
     if limit is not None and longest + more > limit:
         raise RequestError(f"a prompt of {longest} tokens and {more} new ones exceed the model's {limit} positions")

@@ -31,10 +31,13 @@ def logits_at(model: Any, rows_N: Tensor, columns_N: Tensor, **inputs: Any) -> T
 
 
 def head_is_plain(model: Any) -> bool:
-    """Whether the model's logits are its head applied to the base model's output; seen once, on two tokens."""
+    """Whether the model's logits are its head applied to the base model's output; seen once, on two tokens.
+
+    Two different ones: an embedding of padding is zero, and so would be all logits of it, scaled or not.
+    """
     model = bare(model)
     if model not in _PLAIN:
-        ids = torch.zeros(1, 2, dtype=torch.long, device=model.device)
+        ids = torch.arange(2, device=model.device)[None]
         with torch.no_grad():
             hidden = model.base_model(input_ids=ids)[0]
             mine, own = model.get_output_embeddings()(hidden), model(input_ids=ids).logits

@@ -93,8 +93,8 @@ def _score(
 ) -> tuple[list[float], list[bool]]:
     """Log-probability and top-1 hit of the token at each (row, column)."""
     device = ids_BT.device
-    rows = torch.tensor([row for row, _ in places], device=device)
-    columns = torch.tensor([at for _, at in places], device=device)
+    rows = torch.tensor([row for row, _ in places], dtype=torch.long, device=device)  # none for rows of one token
+    columns = torch.tensor([at for _, at in places], dtype=torch.long, device=device)
     with torch.no_grad():
         logits_NV = logits_at(model, rows, columns - 1, use_cache=False, **inputs)
     answer_N = ids_BT[rows, columns]

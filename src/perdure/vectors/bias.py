@@ -7,6 +7,7 @@ model that carries it loads with transformers alone. Shape suffixes: D hidden si
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -52,7 +53,7 @@ def injection_of(layout: Layout, config: bytes, layer: int, vector_D: Tensor) ->
     if getattr(out.module, "bias", None) is not None:
         return Injection(name, vector_D.to(dtype), {}, None)
     settings = json.loads(config)
-    if settings.get(_SWITCH) is not False:
+    if settings.get(_SWITCH, _default(settings)) is not False:
         raise ModelError(
             f"{out.name} has no bias, and this architecture's config has no switch ({_SWITCH}) that gives it one: "
             "a vector cannot be carried by its weights. Add it at run time with perdure.vectors.injected"
@@ -61,3 +62,13 @@ def injection_of(layout: Layout, config: bytes, layer: int, vector_D: Tensor) ->
     added = {f"{matrix.name.removesuffix('weight')}bias": torch.zeros(matrix.d_out, dtype=dtype) for matrix in matrices}
     text = json.dumps({**settings, _SWITCH: True}, indent=2, sort_keys=True) + "\n"
     return Injection(name, vector_D.to(dtype), added, text.encode())
+
+
+def _default(settings: Mapping[str, Any]) -> bool | None:
+    """What the switch is where a config does not name it, as older ones do not; None where there is none."""
+    from transformers import AutoConfig
+
+    try:
+        return getattr(AutoConfig.for_model(settings.get("model_type", "")), _SWITCH, None)
+    except ValueError:  # no architecture that transformers knows
+        return None

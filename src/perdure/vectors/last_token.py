@@ -106,6 +106,8 @@ class LastToken:
     def gradient(self, scored: Scored) -> Tensor:
         """How the score changes with each head's activation, to first order: [L, H, K].
 
+        That of p is p times that of log p, which float16 can hold however small p is.
+
         Raises:
             ModelError: No gradient reaches the heads (reentrant gradient checkpointing, or detached states).
         """
@@ -114,15 +116,17 @@ class LastToken:
             for part, probe_1I in zip(self._layout.attention_out, probe_L1I, strict=True):
                 stack.enter_context(patch_input(part.module, _adding(probe_1I.requires_grad_())))
             logits_RNV = self._logits(1, self._past)
-            score = scores_of(_answered(logits_RNV, self._prompt.answer), scored).sum()
+            log_prob_N = _answered(logits_RNV, self._prompt.answer)[0].double()
+            judged = log_prob_N[0] if scored == "first" else log_prob_N.sum()
             try:
-                gradient_L1I = torch.autograd.grad(score, probe_L1I)
+                gradient_L1I = torch.autograd.grad(judged, probe_L1I)
             except RuntimeError as error:
                 raise ModelError(
                     "no gradient reaches the attention heads; switch gradient checkpointing off, or compute exact "
                     f"effects (prefilter off): {error}"
                 ) from error
-        return torch.cat(gradient_L1I).reshape(len(probe_L1I), self._layout.heads, self._layout.head_dim)
+        gradient_LI = torch.cat(gradient_L1I) * (log_prob_N[0].detach().exp() if scored == "first" else 1)
+        return gradient_LI.reshape(len(probe_L1I), self._layout.heads, self._layout.head_dim)
 
     def _rows_at_once(self) -> int:
         """Every row has keys and values of its own while it runs; all of them fit into `_CACHE_BYTES`."""

@@ -132,7 +132,9 @@ def study(
     for place, prompt in enumerate(repeated_prompts(tokenizer, parts.train, chosen.shuffled, chosen, shuffled=True)):
         progress("shuffled prompts", place, chosen.shuffled)
         runs.append(LastToken(model, prompt))
-    evidence = weigh(means.right[: chosen.shuffled], [run.is_right(chosen.scored) for run in runs], chosen.margin)
+    both = min(chosen.clean, chosen.shuffled)  # the same questions first, in either way
+    mixed = [run.is_right(chosen.scored) for run in runs[:both]]
+    evidence = weigh(means.right[:both], mixed, chosen.margin)
     effect_LH = torch.zeros(means.mean_LHK.shape[:2], dtype=torch.float64)
     if not evidence.reason:
         effect_BLH = effects_of(

@@ -39,8 +39,9 @@ def _cohorts(shop: "Workspace", line: Sequence[Version], before: Outcomes, after
     older = [fact for name, facts in groups.items() if name != line[-1].name for fact in facts]
     if not older:
         return []
-    parent = {**knew(before.edits), **_known(shop, line[-2], older)}
-    version = {**knew(after.edits), **_known(shop, line[-1], older)}
+    newest = groups[line[-1].name]
+    parent = {**knew(before.edits, newest), **_known(shop, line[-2], older)}
+    version = {**knew(after.edits, newest), **_known(shop, line[-1], older)}
     return cohorts_of(groups, parent, version)
 
 

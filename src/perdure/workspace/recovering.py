@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from torch import Tensor
 
 from perdure.deltas import Change, Delta
+from perdure.editing.layers import check_writable
 from perdure.errors import RefusedError, RequestError
 from perdure.measuring.skill_comparison import Bench, traits_of
 from perdure.models import layout_of
@@ -93,6 +94,7 @@ def recover(
     if way == "add":
         kept[function.name] = function
     model, tokenizer = shop.load(version)
+    check_writable(model, layout_of(model), 0)  # Granite scales what its MLPs give: a bias would be scaled, too
     asked = {name: _questions(tokenizer, each, config) for name, each in kept.items()}
     tried = _try_all(model, asked, function.name, vector_D, shop.progress)
     best = choose(tried)
