@@ -1,6 +1,8 @@
 """KPIs in the workspace: rows that stay, corrections that are rows, and nothing that contradicts itself."""
 
 import sqlite3
+import time
+from datetime import date, timedelta
 
 import pytest
 
@@ -109,3 +111,13 @@ def test_observations_keep_their_findings(full_shop, tiny):
             archive.put_observation(archive.version("v0"), "production", [], actor="kato", policy="p")
         archive.put_observation(archive.version("v0"), "production", [], actor="perdure", policy="p")
         assert archive.verify().ok
+
+
+def test_a_long_file_does_not_keep_other_writers_waiting(archive, v0, tiny):
+    days = [date(1990, 1, 1) + timedelta(days=n) for n in range(6000)]
+    placed = [tiny.kpi(v0, period_start=str(day), period_end=str(day)) for day in days]
+    began = time.process_time()
+    assert len(archive.enter_kpis(placed, actor="kato")) == len(days)
+    assert time.process_time() - began < 10
+    with pytest.raises(RequestError, match="has 2006-06-04 to 2006-06-04 already"):
+        archive.enter_kpis([tiny.kpi(v0, period_start="2006-06-04", period_end="2007-01-01")], actor="kato")
