@@ -11,6 +11,7 @@ import json
 import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -130,7 +131,7 @@ def fresh_folder(folder: Path) -> Iterator[Path]:
 def _locked_scratch(final: Path) -> Iterator[Path]:
     final.parent.mkdir(parents=True, exist_ok=True)
     for leftover in final.parent.glob(f".{glob.escape(final.name)}.*.tmp"):
-        _remove_if_free(leftover)
+        remove_if_free(leftover)
     scratch = final.parent / f".{final.name}.{secrets.token_hex(6)}.tmp"
     scratch.mkdir()
     handle = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY)
@@ -143,7 +144,20 @@ def _locked_scratch(final: Path) -> Iterator[Path]:
             shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _remove_if_free(leftover: Path) -> None:
+@contextmanager
+def scratch_folder(inside: Path) -> Iterator[Path]:
+    """A temporary folder that is gone when the block ends; until then it is locked, and `remove_if_free` leaves it."""
+    with tempfile.TemporaryDirectory(dir=inside) as name:
+        handle = os.open(name, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield Path(name)
+        finally:
+            os.close(handle)
+
+
+def remove_if_free(leftover: Path) -> None:
+    """Remove a folder, unless somebody who is alive has it locked."""
     with suppress(OSError):
         handle = os.open(leftover, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:

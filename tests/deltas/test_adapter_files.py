@@ -87,3 +87,24 @@ def test_an_adapter_without_its_base_is_refused(tmp_path):
     (folder / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": None}))
     with pytest.raises(ModelError, match="names no base"):
         read_adapter(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "shape"),
+    [
+        ({"lora_alpha": None}, (2, 4)),
+        ({"lora_alpha": "x"}, (2, 4)),
+        ({}, (0, 4)),
+        ({}, (2,)),
+        ({}, (3, 4)),
+        (None, (2, 4)),
+    ],
+)
+def test_odd_settings_and_shapes_are_told_as_damage(change, shape, tmp_path):
+    config = {"peft_type": "LORA", "base_model_name_or_path": "b", "lora_alpha": 8}
+    (tmp_path / "adapter_config.json").write_text("[1]" if change is None else json.dumps(config | change))
+    name, rank = "base_model.model.x.lora_{}.weight", 0 if shape == (0, 4) else 2
+    tensors = {name.format("A"): torch.ones(shape), name.format("B"): torch.ones(4, rank)}
+    save_file(tensors, tmp_path / "adapter_model.safetensors")
+    with pytest.raises(ModelError, match="is damaged"):
+        read_adapter(tmp_path)

@@ -223,3 +223,11 @@ def test_a_damaged_ledger_gives_no_pack(shop, tmp_path):
     with pytest.raises(IntegrityError, match="was changed"):
         export(shop, tmp_path / "pack")
     assert not (tmp_path / "pack").exists()
+
+
+def test_a_file_changed_by_hand_is_not_the_policy_in_force_once_there_are_members(shop, tmp_path):
+    shop.grant("sato", "admin", by="sato")
+    path, before = shop.folder / "policy.toml", shop.policy.digest
+    path.write_text(path.read_text().replace("learnt=0", "learnt=0.5"))
+    about = export(shop, tmp_path / "pack").about
+    assert (about.policy, about.policy_in_force) == (before, shop.policy.digest) == (before, before)

@@ -114,3 +114,12 @@ def test_the_digest_follows_the_limits_not_the_comments():
     commented = parse_policy("# hello\n" + default_policy_text())
     assert commented.digest == POLICY.digest
     assert parse_policy(default_policy_text().replace("1.02", "1.03")).digest != POLICY.digest
+
+
+def test_a_singular_matrix_of_the_base_hides_no_other():
+    (whole,) = report().matrices
+    odd = whole.model_copy(update={"name": "odd", "condition_before": 1e9, "condition_after": 1e9})
+    for condition, expected in ((10, "inconclusive"), (1e4, "fail")):
+        matrices = (odd, whole.model_copy(update={"condition_after": condition}))
+        assert verdict(report().model_copy(update={"matrices": matrices}), "condition number") == expected
+    assert verdict(report().model_copy(update={"matrices": (odd,)}), "condition number") == "inconclusive"

@@ -61,7 +61,7 @@ class Mailbox(socketserver.ThreadingTCPServer):
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), _Smtp)
-        self.messages, self.busy = [], 0
+        self.messages, self.busy, self.grey, self.spam = [], 0, 0, 0
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
 
@@ -83,9 +83,12 @@ class _Smtp(socketserver.StreamRequestHandler):
                 while (line := self.rfile.readline()) != b".\r\n":
                     lines.append(line)
                 self.server.messages.append(b"".join(lines).decode())
-                say("250 taken")
+                say("554 no spam" if self.server.spam else "250 taken")
             elif word.startswith("RCPT") and "REFUSED.EXAMPLE" in word:
                 say("550 unknown")
+            elif word.startswith("RCPT") and self.server.grey:
+                self.server.grey -= 1
+                say("450 try again later")
             elif word.startswith("QUIT"):
                 say("221 bye")
                 return
@@ -289,3 +292,26 @@ def test_the_commands(shop, hook, mailbox, monkeypatch):
     assert hook.events == ["test", "promoted"]
     hook.codes = [400]
     run("notify", "test", "-w", shop.folder, error=WorkspaceError)
+
+
+def test_mail_that_is_refused_for_now_waits_and_what_is_refused_for_good_does_not(shop, mailbox):
+    settle(shop, mail(mailbox, "mori@grey.example"))
+    send(shop)
+    shop.promote("v0", "staging", actor="sato")
+    mailbox.grey = 3
+    (told,) = send(shop, sleep=lambda seconds: None)
+    assert (told.delivered, told.refused) == (0, 0) and "450" in told.waiting
+    assert send(shop)[0].delivered == 1
+    shop.promote("v0", "shadow", actor="sato")
+    mailbox.spam = 1
+    (told,) = send(shop, sleep=lambda seconds: None)
+    assert (told.delivered, told.refused, told.waiting) == (0, 1, "")
+
+
+def test_where_nothing_happened_nothing_is_written(shop, hook):
+    settle(shop, webhook(hook))
+    send(shop)
+    state = shop.folder / "notified.json"
+    before = state.stat().st_ino
+    send(shop)
+    assert state.stat().st_ino == before

@@ -12,6 +12,7 @@ from gateway_shop import build, events, opened, settings, streamed
 
 from perdure.errors import SettingError
 from perdure.web.gateway import read_settings
+from perdure.web.gateway.settings import Limits
 from perdure.workspace import Workspace
 
 ASK = {"model": "v1", "prompt": "Lyon is", "max_tokens": 8}
@@ -203,3 +204,18 @@ def test_a_wrong_file_is_refused(folder, text):
     (folder / "gateway.toml").write_text(text.replace("%s", version))
     with pytest.raises(SettingError, match=r"gateway\.toml"):
         read_settings(folder)
+
+
+def test_signs_of_life_alone_do_not_hold_an_answer_open(folder):
+    over = threading.Event()
+
+    def pings():
+        while not over.wait(0.05):
+            yield b": still here\n\n"
+
+    with stub(lambda *_: (200, STREAM, pings())) as (_, url):
+        found = backed(folder, url).model_copy(update={"limits": Limits(seconds=0.5)})
+        threading.Timer(8, over.set).start()
+        (answer,), _ = asked(folder, found, ASK)
+        over.set()
+    assert (answer.status_code, answer.json()["error"]["code"]) == (504, "timeout")

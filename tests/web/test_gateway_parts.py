@@ -276,3 +276,13 @@ def test_canaries_are_looked_after_without_requests_and_beside_pages(shop):
         assert httpx.get(f"{address}/v1/models", headers=GOOD).json()["object"] == "list"
     assert seen == ["lifespan.startup", "lifespan.shutdown"]
     assert not gateway.recorder._thread.is_alive()
+
+
+def test_what_was_kept_can_be_opened_while_somebody_writes(tmp_path):
+    Traffic(tmp_path).close()
+    writer = sqlite3.connect(tmp_path / "traffic.sqlite", isolation_level=None)
+    writer.execute("BEGIN IMMEDIATE")
+    traffic = Traffic(tmp_path)
+    assert traffic.counts() == {}
+    traffic.close()
+    writer.close()

@@ -6,6 +6,8 @@ from datetime import datetime, timedelta
 import report_sample as sample
 from browsing import HOST, PASSWORD, Browser, commit_change, put_report
 
+from perdure.workspace.database import DiskError, DiskFullError
+
 EVIL = "<script>alert(1)</script>"
 
 
@@ -223,3 +225,13 @@ def test_an_administrator_gives_roles_with_their_password(served):
     assert Browser(served).post("/sign-in", {"name": "asker", "password": PASSWORD}).status_code == 403
     actions = [entry.action for entry in served.shop.archive.log(8)]
     assert {"grant", "invitation", "account disabled"} <= set(actions)
+
+
+def test_a_failing_disk_is_the_servers_fault(served, monkeypatch):
+    def full(*_, **__):
+        raise kind("no space is left")
+
+    monkeypatch.setattr(served.shop.archive, "comment", full)
+    for kind, status in ((DiskFullError, 507), (DiskError, 500)):
+        answer = Browser(served, "asker").send("/api/v1/versions/v1/comment", {"text": "why"})
+        assert (answer.status_code, answer.json()["error"]) == (status, kind.__name__)

@@ -182,3 +182,13 @@ def test_over_tls_the_cookie_is_bound_to_the_host(served):
         answer.headers["set-cookie"].startswith("__Host-perdure=") and "secure" in answer.headers["set-cookie"].lower()
     )
     assert "max-age" in answer.headers["strict-transport-security"]
+
+
+def test_passwords_that_are_looked_at_now_count_as_wrong_until_they_are_right(served):
+    wrong = served.services.wrong
+    counted = [wrong.begin("asker", "10.0.0.9") for _ in range(served.settings.tries)]
+    assert all(counted) and wrong.begin("ASKER ", "10.0.0.8") is None
+    wrong.forget("asker", counted[0])
+    assert wrong.begin("asker", "10.0.0.9") is not None
+    rows = served.services.store.rows("SELECT key FROM failures WHERE key = 'address 10.0.0.9'")
+    assert len(rows) == served.settings.tries

@@ -7,6 +7,7 @@ import pytest
 from browsing import HOST, Browser
 
 from perdure.web.server.kpis import entered, mean, signed
+from perdure.web.server.watching import figures_of
 from perdure.web.server.words import speaking
 
 HEADER = "name,unit,better,version,period_start,period_end,value,n\n"
@@ -164,3 +165,13 @@ def test_figures_are_written_as_they_were_entered():
     assert (mean(2 / 3), signed(2 / 3), signed(-2 / 3), signed(0.0)) == ("0.6667", "+0.667", "−0.667", "0")
     with speaking("ja"):
         assert entered(1234.5) == "1,234.5"
+
+
+def test_figures_are_kept_under_the_report_that_they_are_of(served):
+    watch, archive = served.services.watch, served.shop.archive
+    v1 = archive.version("v1")
+    first = archive.report(v1)
+    watch._catch_up()
+    archive.put_report(v1, {**first, "retention": None, "language": None, "matrices": []}, actor="asker")  # meanwhile
+    assert watch._point(v1.id) == figures_of(first) != {}
+    assert watch.figures(v1) == {}

@@ -3,9 +3,21 @@
 import logging
 import threading
 
-from perdure.errors import SettingError
+from perdure.errors import SettingError, WorkspaceError
 from perdure.integrations.delivering import Sent
 from perdure.web.server.telling import telling
+
+
+class Shop:
+    """Ends emergencies, or says why it cannot."""
+
+    def __init__(self, *failures):
+        self.failures, self.enough = list(failures), threading.Event()
+
+    def end_expired(self):
+        if self.failures:
+            raise self.failures.pop(0)
+        self.enough.set()
 
 
 def test_it_goes_on_after_every_failure_and_ends_with_the_server(monkeypatch, caplog):
@@ -24,9 +36,19 @@ def test_it_goes_on_after_every_failure_and_ends_with_the_server(monkeypatch, ca
         return answer
 
     monkeypatch.setattr("perdure.web.server.telling.send", send)
-    with caplog.at_level(logging.WARNING, "perdure.server"), telling("shop", look_s=0.01):
+    shop = Shop()
+    with caplog.at_level(logging.WARNING, "perdure.server"), telling(shop, look_s=0.01):
         assert enough.wait(10)
-    assert set(asked) == {("shop", "notices")}
+    assert set(asked) == {(shop, "notices")}
     assert not any(thread.name == "notices" for thread in threading.enumerate())
     told = [record.getMessage() for record in caplog.records]
     assert "notices wait: no TOML" in told and "notices wait: chat answered 503" in told
+
+
+def test_emergencies_past_their_time_end_without_a_gateway(monkeypatch, caplog):
+    monkeypatch.setattr("perdure.web.server.telling.send", lambda shop, sleep: [])
+    shop = Shop(WorkspaceError("nothing to go back to"), WorkspaceError("nothing to go back to"))
+    with caplog.at_level(logging.WARNING, "perdure.server"), telling(shop, look_s=0.01):
+        assert shop.enough.wait(10)
+    told = [record.getMessage() for record in caplog.records]
+    assert told == ["an emergency past its time could not be ended: nothing to go back to"]

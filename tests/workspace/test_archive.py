@@ -1,11 +1,14 @@
 import json
 import os
 import stat
+import threading
+import time
 
 import pytest
 import torch
 from safetensors import safe_open
 
+from perdure.content import scratch_folder
 from perdure.deltas import Change, Delta, LowRank, changed
 from perdure.errors import EditError, ModelError, SettingError, UnknownNameError, WorkspaceError
 from perdure.models.checkpoint import Checkpoint
@@ -341,3 +344,36 @@ def test_a_version_of_another_workspace_is_refused(archive, tiny, tmp_path):
         foreign = other.version("v0")
     with pytest.raises(WorkspaceError, match="no version of"):
         archive.commit(foreign, tiny.low_rank(), solved=Delta(), recipe={}, actor="mori")
+
+
+def test_a_damaged_tensor_is_healed_when_the_same_version_is_made_again(archive, tiny):
+    v0, v1 = archive.version("v0"), archive.version("v1")
+    name = v1.manifest.tensors[tiny.down.format(0)].hash
+    path = archive._store.path(name)
+    leaning = tiny.low_rank(seed=5)
+    archive.commit(v1, leaning, solved=leaning, recipe={"n": 5}, actor="mori")
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    assert not archive.verify().ok
+    delta = tiny.low_rank()
+    assert archive.commit(v0, delta, solved=delta, recipe={"editor": "rome"}, actor="mori") == v1
+    assert archive.verify().ok
+
+
+def test_opening_leaves_alone_what_is_worked_in(archive):
+    old = time.time() - 7200
+    with scratch_folder(archive.folder / "tmp") as used:
+        left = archive.folder / "tmp" / "left"
+        left.mkdir()
+        for folder in (used, left):
+            os.utime(folder, (old, old))
+        Archive.open(archive.folder).close()
+        assert used.is_dir() and not left.exists()
+    assert not used.exists()
+
+
+def test_connections_of_threads_that_ended_are_closed(archive):
+    for _ in range(5):
+        thread = threading.Thread(target=archive.versions)
+        thread.start()
+        thread.join()
+    assert len(archive._database._opened) <= 2

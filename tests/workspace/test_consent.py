@@ -128,3 +128,12 @@ def test_comments_stay(archive):
     with pytest.raises(SettingError, match="UTF-8"):
         archive.comment(v1, "\ud800", actor="kato")
     assert archive.verify().ok
+
+
+def test_who_had_approved_is_told_over_the_report_of_that_time(archive, tiny):
+    v1 = archive.version("v1")  # approved by kato
+    archive.put_report(v1, {"retention": 0.98}, actor="mori")
+    approve(archive, v1, "sato", tiny)
+    archive.promote(v1, "production", actor="mori", policy=tiny.policy, expected="any")
+    archive.put_report(v1, {"retention": 0.97}, actor="mori")
+    assert archive.served("production")[-1].approvers == ("sato",)

@@ -110,3 +110,57 @@ def test_expiry_is_written_in_utc():
     now = datetime(2030, 5, 1, tzinfo=UTC)
     tokyo = datetime.fromisoformat("2030-05-01T10:00:00+09:00")
     assert emergencies.checked_expiry(tokyo, now) == "2030-05-01T01:00:00.000000+00:00"
+
+
+def test_one_that_cannot_be_taken_back_does_not_keep_the_others(archive, tiny, monkeypatch):
+    break_glass(archive, tiny, alias="shadow")  # which held nothing before
+    break_glass(archive, tiny)
+    later(monkeypatch, 2)
+    ended = archive.end_expired(actor="perdure", policy=tiny.policy, required=lambda alias: 1)
+    assert [version.name for version in ended] == ["v0"]
+    held = {alias: version.name for alias, version in archive.aliases().items()}
+    assert held == {"production": "v0", "shadow": "v2", "staging": "v1"}
+
+
+def test_the_base_needs_nobody_and_stays(archive, tiny, monkeypatch):
+    v0, v1 = archive.version("v0"), archive.version("v1")
+    archive.promote(v1, "production", actor="mori", policy=tiny.policy, expected=v0)
+    break_glass(archive, tiny, version="v0")
+    later(monkeypatch, 2)
+    assert archive.end_expired(actor="perdure", policy=tiny.policy, required=lambda alias: 1) == []
+    assert archive.aliases()["production"] == v0
+
+
+def test_what_was_approved_since_stays_when_the_policy_changes_later(archive, tiny, monkeypatch):
+    break_glass(archive, tiny)
+    v2 = archive.version("v2")
+    archive.approve(v2, report=archive.report_digest(v2), policy=tiny.policy, actor="kato")
+    later(monkeypatch, 2)
+    options = {"actor": "perdure", "policy": "a later policy", "required": lambda alias: 1}
+    assert archive.end_expired(**options) == []
+    assert archive.end_expired(**{**options, "required": lambda alias: 2})[0].name == "v0"
+
+
+def test_a_rejection_since_takes_it_back(archive, tiny, monkeypatch):
+    break_glass(archive, tiny)
+    v2 = archive.version("v2")
+    archive.approve(v2, report=archive.report_digest(v2), policy=tiny.policy, actor="kato")
+    archive.reject(v2, actor="kato", reason="after all")
+    later(monkeypatch, 2)
+    options = {"actor": "perdure", "policy": tiny.policy, "required": lambda alias: 1}
+    assert [version.name for version in archive.end_expired(**options)] == ["v0"]
+
+
+def test_a_promotion_confirms_what_broke_the_glass(archive, tiny):
+    v0, v2 = archive.version("v0"), archive.version("v2")
+    break_glass(archive, tiny)
+    promoted = {"actor": "mori", "policy": tiny.policy, "expected": "any"}
+    with pytest.raises(RefusedError, match="no valid approval"):
+        archive.promote(v2, "production", **promoted)
+    archive.approve(v2, report=archive.report_digest(v2), policy=tiny.policy, actor="kato")
+    archive.promote(v2, "production", **promoted)
+    assert [move.kind for move in archive.alias_history("production")] == ["promote", "break glass", "promote"]
+    archive.promote(v2, "production", **promoted)
+    assert len(archive.alias_history("production")) == 3
+    assert archive.rollback("production", actor="mori") == v0
+    assert archive.verify().ok

@@ -144,3 +144,16 @@ def test_facts_are_found_with_what_the_report_says(measured):
     assert lineage.lives_in == ("v1",) and [one.version for one in lineage.answers] == ["v1"]
     report = measured.report("v1")
     assert (report.spent.versions, report.spent.facts, report.spent.tasks) == (1, 3, 0)
+
+
+def test_what_is_approved_is_what_was_judged(measured, monkeypatch):
+    settle = measured.settle_policy
+
+    def stricter_meanwhile(actor):
+        (measured.folder / "policy.toml").write_text(STRICT)
+        return settle(actor)
+
+    monkeypatch.setattr(measured, "settle_policy", stricter_meanwhile)
+    with pytest.raises(RefusedError, match="v1 fails its gates"):
+        measured.approve("v1", "mori")
+    assert measured.approvals("v1") == []

@@ -119,3 +119,9 @@ def test_changed_rows_are_found(full_shop, statements):
     with Archive.open(full_shop) as archive:
         problems = archive.verify().problems
     assert [problem for problem in problems if "its rule no longer holds" not in problem]
+
+
+def test_a_policy_found_in_a_file_once_there_are_members(full_shop):
+    values = {"digest": "lax", "text": "[edits] # lax", "origin": "found"}
+    (found,) = forge(full_shop, "policies", "policy", "mori", **values)
+    assert found.endswith("mori set the policy without being an admin")

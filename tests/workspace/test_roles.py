@@ -124,3 +124,11 @@ def test_the_rules_stand_in_the_database(governed):
             marks = ",".join("?" * (len(row) + 1))
             connection.execute(f"INSERT INTO {table} VALUES ({marks})", (sequence, *row.values()))
     assert governed.verify().ok
+
+
+def test_nothing_is_found_in_a_file_once_there_are_members(governed):
+    with pytest.raises(RefusedError, match="mori has the roles operator, requester and cannot set the policy"):
+        governed.put_policy("[edits] # lax", "a lax one", actor="mori", origin="found")
+    assert governed.policy_in_force().digest == "another policy"
+    governed.put_policy("[edits]", "the same text, hashed anew", actor="mori", origin="found")
+    assert governed.verify().ok

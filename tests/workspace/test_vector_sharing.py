@@ -240,3 +240,13 @@ def test_an_existing_file_is_not_replaced_and_the_ledger_says_nothing(tiny_shop,
         sharing.export_vector(tiny_shop, tiny_shop.version("v0"), sample.function(), file, CONFIG, **ACTOR)
     assert file.read_bytes() == before
     assert len(tiny_shop.archive.log()) == rows
+
+
+def test_once_there_are_members_an_admin_decides_on_trust(tiny_shop):
+    tiny_shop.grant("sato", "admin", by="sato")
+    tiny_shop.grant("mori", "requester", by="sato")
+    with pytest.raises(RefusedError, match="requester and cannot trust a signer: that takes an admin"):
+        signers.trust(tiny_shop, "ab" * 32, actor="mori")
+    assert signers.trusted_signers(tiny_shop) == frozenset()
+    signers.trust(tiny_shop, "ab" * 32, actor="sato")
+    assert signers.trusted_signers(tiny_shop) == {"ab" * 32}

@@ -43,6 +43,8 @@ def read_adapter(folder: Path) -> tuple[str, Delta]:
         tensors = load_file(folder / WEIGHTS)
     except (OSError, ValueError, SafetensorError) as error:
         raise ModelError(f"the adapter in {folder} cannot be read: {error}") from error
+    if not isinstance(config, dict):
+        raise ModelError(f"the adapter in {folder} is damaged: {CONFIG} holds no settings")
     base = config.get("base_model_name_or_path")
     if not base:
         raise ModelError(f"{folder / CONFIG} names no base (base_model_name_or_path); write there which it is")
@@ -55,7 +57,10 @@ def read_adapter(folder: Path) -> tuple[str, Delta]:
         other = tensors.get(f"{key.removesuffix('A.weight')}B.weight")
         if kind != "A.weight" or not key.startswith(_PREFIX) or other is None or other.dim() != 2:
             raise ModelError(f"the adapter in {folder} holds {key!r}, which is no part of a plain LoRA. {_MERGE}")
-        changes[f"{place}.weight"] = _change(tensors[key], other, config)
+        try:
+            changes[f"{place}.weight"] = _change(tensors[key], other, config)
+        except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+            raise ModelError(f"the adapter in {folder} is damaged, at {key!r}: {error!r}") from error
     if 2 * len(changes) != len(tensors):
         raise ModelError(f"the adapter in {folder} is damaged: factors without their partner")
     return str(base), Delta(changes).check_finite()

@@ -17,7 +17,6 @@ from perdure.workspace.records import Version
 if TYPE_CHECKING:
     from perdure.workspace.workspace import Workspace
 
-_POLICY = "policy.toml"
 _LOCAL = re.compile(r"^(?:/[^/\s]+/|~/|file://|[A-Za-z]:[\\/])")
 
 
@@ -90,7 +89,7 @@ def facts_of(shop: "Workspace", version: Version) -> VersionFacts:
         raise IntegrityError(f"{version.name}: its report does not have the hash that the ledger names; run verify")
     everything = shop.archive.log()
     rows = extract(everything, version.id)
-    in_force = (shop.folder / _POLICY).read_text(encoding="utf-8")
+    in_force = shop.policy_text()
     text = _policy_text(everything, in_force, decisions(rows, version.id, digest, None))
     policy = parse_policy(text)
     return VersionFacts(

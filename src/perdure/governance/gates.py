@@ -211,12 +211,13 @@ def _sigma_verdict(report: Report, limit: float) -> Verdict:
 def _condition_verdict(report: Report, limit: float) -> Verdict:
     """The largest ratio of condition numbers; a base that is singular already has none to compare with."""
     gate = "condition number"
-    singular = [matrix.name for matrix in report.matrices if not matrix.condition_before < _SINGULAR]
-    if singular:
+    known = [matrix for matrix in report.matrices if matrix.condition_before < _SINGULAR]
+    singular = [matrix.name for matrix in report.matrices if matrix not in known]
+    worst = max(known, key=lambda matrix: matrix.condition_after / matrix.condition_before, default=None)
+    ratio = worst.condition_after / worst.condition_before if worst else 0.0
+    if worst is None or (singular and ratio <= limit):
         reason = f"{singular[0]} is singular in the base already, so its condition number says nothing"
         return Verdict(gate=gate, verdict=INCONCLUSIVE, reason=reason)
-    worst = max(report.matrices, key=lambda matrix: matrix.condition_after / matrix.condition_before)
-    ratio = worst.condition_after / worst.condition_before
     reason = f"at most {ratio:.2f} times the base's ({worst.name}); at most {limit:.2f} is allowed"
     return Verdict(gate=gate, verdict=PASS if ratio <= limit else FAIL, reason=reason)
 

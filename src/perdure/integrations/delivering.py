@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 STATE, LOCK = "notified.json", "notify.lock"
 _FOR_NOW = frozenset({408, 425, 429})  # answers that may be others later, like all from 500 on
+_FOR_GOOD = 500  # codes of SMTP below it, such as that of greylisting, may be others later (RFC 5321, 4.2.1)
 Sleep = Callable[[float], None]
 
 
@@ -78,11 +79,12 @@ def send(shop: "Workspace", *, after: int | None = None, sleep: Sleep = time.sle
     if settings is None:
         return []
     with _alone(shop.folder):
-        state = _read_state(shop.folder)
+        heard = _read_state(shop.folder)
         last = shop.archive.log(1)[-1].sequence
         first = last if after is None else after
-        state = {target.name: min(state.get(target.name, first), last) for target in settings.targets}
-        _write_state(shop.folder, state)
+        state = {target.name: min(heard.get(target.name, first), last) for target in settings.targets}
+        if state != heard:
+            _write_state(shop.folder, state)
         notices = list(notices_of(shop, shop.archive.log(after=min(state.values(), default=last))))
         this = _Round(shop.folder, settings.delivery, state, sleep)
         return [this.tell(target, notices, last) for target in settings.targets]
@@ -115,8 +117,9 @@ class _Round:
         return Sent(target.name, delivered, refused)
 
     def _heard(self, target: Webhook | Mail, row: int) -> None:
-        self.state[target.name] = row
-        _write_state(self.folder, self.state)
+        if self.state[target.name] != row:
+            self.state[target.name] = row
+            _write_state(self.folder, self.state)
 
 
 def try_targets(shop: "Workspace", *, actor: str, sleep: Sleep = time.sleep) -> list[Sent]:
@@ -197,8 +200,12 @@ def _mail(target: Mail, notice: Notice, timeout_s: float) -> None:
             if target.username:
                 server.login(target.username, target.password)
             server.send_message(_message(target, notice))
-    except (smtplib.SMTPRecipientsRefused, smtplib.SMTPSenderRefused) as error:
-        raise UndeliveredError(f"{target.name}: an address was refused: {error}", lasting=True) from error
+    except smtplib.SMTPRecipientsRefused as error:
+        lasting = all(code >= _FOR_GOOD for code, _ in error.recipients.values())
+        raise UndeliveredError(f"{target.name}: an address was refused: {error}", lasting=lasting) from error
+    except (smtplib.SMTPSenderRefused, smtplib.SMTPDataError) as error:
+        lasting = error.smtp_code >= _FOR_GOOD
+        raise UndeliveredError(f"{target.name}: the mail was refused: {error}", lasting=lasting) from error
     except (smtplib.SMTPException, OSError) as error:
         raise UndeliveredError(f"{target.name}: {type(error).__name__}: {error}") from error
 

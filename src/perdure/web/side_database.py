@@ -29,6 +29,8 @@ class SideDatabase(Connections):
         self._lay_out(steps)
 
     def _lay_out(self, steps: Sequence[Sequence[str]]) -> None:
+        if int(self.connection().execute("PRAGMA user_version").fetchone()[0]) == len(steps):
+            return  # pages open it for a look, also while somebody writes
         with self.transaction() as connection:
             found, newest = int(connection.execute("PRAGMA user_version").fetchone()[0]), len(steps)
             if found > newest:

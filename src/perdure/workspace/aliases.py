@@ -50,7 +50,7 @@ def held_before(history: list[AliasMove]) -> list[str]:
     stack: list[str] = []
     for move in history:
         if move.kind != "rollback":
-            stack.append(move.version)
+            stack += [move.version] if stack[-1:] != [move.version] else []  # twice: a broken glass was confirmed
             continue
         while stack and stack[-1] != move.version:
             stack.pop()

@@ -30,7 +30,8 @@ class Connections:
         self.path = path
         self._settings, self._factory = settings, factory
         self._local = threading.local()
-        self._opened: list[sqlite3.Connection] = []
+        self._opened: dict[tuple[int, threading.Thread], sqlite3.Connection] = {}
+        self._opening = threading.Lock()
 
     def connection(self) -> sqlite3.Connection:
         """This thread's connection."""
@@ -38,7 +39,7 @@ class Connections:
         if found is None or self._local.process != os.getpid():
             found = self._connect()
             self._local.connection, self._local.process = found, os.getpid()
-            self._opened.append(found)
+            self._keep(found)
         return found
 
     @contextmanager
@@ -57,10 +58,18 @@ class Connections:
     def close(self) -> None:
         """Close every connection that this process opened."""
         if getattr(self._local, "process", None) in (None, os.getpid()):
-            for connection in self._opened:
+            for connection in self._opened.values():
                 connection.close()
         self._opened.clear()
         self._local = threading.local()
+
+    def _keep(self, found: sqlite3.Connection) -> None:
+        """Note this thread's connection, and close those of threads that ended: servers replace theirs for ever."""
+        with self._opening:
+            own = os.getpid()  # what a fork inherited is never closed
+            for key in [key for key in self._opened if key[0] == own and not key[1].is_alive()]:
+                self._opened.pop(key).close()
+            self._opened[own, threading.current_thread()] = found
 
     def _connect(self) -> sqlite3.Connection:
         os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))

@@ -156,6 +156,7 @@ class Contents(Base):
         same = self._with_id(stored.hash)
         if same:
             with self._database.transaction() as connection:
+                self._enter_objects(connection, made, same[0].number)
                 details = {"version": same[0].id, "name": same[0].name}
                 ledger.append(connection, "commit again", details, actor)
             return same[0]
@@ -173,12 +174,15 @@ class Contents(Base):
         actor: str,
     ) -> None:
         number = int(connection.execute("SELECT COUNT(*) FROM versions").fetchone()[0])
-        new = [stored for stored in (*made, manifest) if self._store.listed(stored.hash) is None]
-        healed = [stored for stored in made if stored.kind == "tensor" and stored not in new]
-        self._store.enter(connection, [*new, *healed], number)
+        self._enter_objects(connection, [*made, manifest], number)
         values = {"number": number, "id": manifest.hash, "parent": parent, "requester": actor}
         action = "create" if parent is None else "commit"
         ledger.append_row(connection, "versions", values, action=action, actor=actor)
+
+    def _enter_objects(self, connection: sqlite3.Connection, made: list[StoredObject], number: int) -> None:
+        new = [stored for stored in made if self._store.listed(stored.hash) is None]
+        self._store.heal(connection, [stored for stored in made if stored.kind == "tensor" and stored not in new])
+        self._store.enter(connection, new, number)
 
     def _store_tensors(
         self, parent: Version, delta: Delta, added: Mapping[str, Tensor]
@@ -228,6 +232,17 @@ class Contents(Base):
             read[name] = tensor.clone() if record.hash in seen else tensor
             seen.add(record.hash)
         return read
+
+    @translated("checking a version")
+    def check_stored(self, version: Version) -> None:
+        """Check everything that a version is made of, one tensor in memory at a time.
+
+        Raises:
+            IntegrityError: Something stored is missing or damaged.
+        """
+        for name, record in version.manifest.tensors.items():
+            _read(TensorReader(self._store), version, name, record)
+        self._files(version, version.manifest.files)
 
     @translated("reading a solved delta")
     def solved(self, version: Version) -> Delta:

@@ -126,10 +126,8 @@ class Deciding(Opened):
             WorkspaceError: It was never measured.
         """
         version = self.version(ref)
-        judged = self.gate(version)
-        failed = "; ".join(f"{gate.gate}: {gate.reason}" for gate in judged.verdicts if gate.verdict == "fail")
-        if failed:
-            raise RefusedError(f"{version.name} fails its gates ({failed}) and cannot be approved")
+        if self.archive.report_digest(version) is None:
+            self.gate(version)  # says what to do
         in_force = self.settle_policy(actor)
         if policy not in ("", in_force.digest):
             raise RefusedError(f"the policy changed since it was seen (now {in_force.digest[:12]}…)")
@@ -138,6 +136,11 @@ class Deciding(Opened):
             raise RefusedError(
                 f"the report of {version.name} changed since it was seen (now {latest[:12]}…); look again"
             )
+        # Judged is what is then approved, whatever is written meanwhile.
+        judged = judge(Report.model_validate(self.archive.stored_report(version, latest)), in_force)
+        failed = "; ".join(f"{gate.gate}: {gate.reason}" for gate in judged.verdicts if gate.verdict == "fail")
+        if failed:
+            raise RefusedError(f"{version.name} fails its gates ({failed}) and cannot be approved")
         self.archive.approve(version, report=latest, policy=in_force.digest, actor=actor, comment=comment)
         return self.standing(version)
 

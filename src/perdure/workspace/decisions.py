@@ -131,14 +131,30 @@ def decide(connection: sqlite3.Connection, values: dict[str, str | None], actor:
     append_row(connection, "approvals", {**values, "approver": actor}, action=action, actor=actor)
 
 
+def consented_since(connection: sqlite3.Connection, version: str, since: int, required: int) -> bool:
+    """Whether so many people agreed over one report and policy after a row of the ledger, with no rejection since."""
+    agreed: dict[tuple[str, str], list[str]] = {}
+    enough = False
+    for row in rows_about(connection, "approvals", "version", version):
+        if row["decision"] == "rejected":
+            agreed, enough = {}, False
+            continue
+        people = agreed.setdefault((row["report"], row["policy"]), [])
+        people.append(row["approver"])
+        enough = enough or (row["sequence"] > since and len(distinct(people)) >= required)
+    return enough
+
+
 def approvers_at(connection: sqlite3.Connection, move: AliasMove) -> tuple[str, ...]:
-    """Who had approved a version under the policy of a move, when an alias moved to it."""
+    """Who had approved a version over its report and under the policy of a move, when an alias moved to it."""
+    reports = rows_about(connection, "reports", "version", move.version)
+    report = next((row["digest"] for row in reversed(reports) if row["sequence"] < move.sequence), None)
     counted: list[str] = []
     for row in rows_about(connection, "approvals", "version", move.version):
         if row["sequence"] > move.sequence:
             break
         if row["decision"] == "rejected":
             counted.clear()
-        elif move.policy in (None, row["policy"]):
+        elif row["report"] == report and move.policy in (None, row["policy"]):
             counted.append(row["approver"])
     return distinct(counted)

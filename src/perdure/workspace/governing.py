@@ -73,12 +73,18 @@ class Governing(Contents):
             digest: Of its limits.
             actor: Who set it; for a file that was changed by hand, who was at work when it was found.
             origin: "set" or "found".
+
+        Raises:
+            RefusedError: No admin set it; once there are members, nothing is found in a file.
         """
         actor, text = checked_actor(actor), words(text)
         with (
             self._writing("policy" if origin == "set" else "find policy", actor),
             self._database.transaction() as connection,
         ):
+            now = policies.in_force(connection)
+            if now is not None and now.text != text:
+                people.check_permitted(connection, "policy" if people.members(connection) else "find policy", actor)
             policies.enter(connection, text, digest, origin, actor)
 
     def comment(self, version: Version, text: str, *, actor: str) -> None:

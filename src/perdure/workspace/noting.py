@@ -58,10 +58,12 @@ class Noting(Deciding):
         return self._enter(read_kpis(path), actor)
 
     def _enter(self, entries: Iterable[tuple[Place, KpiEntry]], actor: str) -> list[Kpi]:
-        placed, problems = list[PlacedKpi](), list[Problem]()
+        placed, problems, named = list[PlacedKpi](), list[Problem](), dict[str, Version]()
         for place, entry in entries:
             try:
-                placed.append(PlacedKpi(place, entry, self.version(entry.version)))
+                if entry.version not in named:
+                    named[entry.version] = self.version(entry.version)
+                placed.append(PlacedKpi(place, entry, named[entry.version]))
             except PerdureError as error:
                 problems.append(Problem(place, str(error), "version"))
         if problems:

@@ -23,7 +23,15 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from perdure.content import canonical_json, digest_bytes, digest_file, digest_json, digest_tensor, sync_folder
+from perdure.content import (
+    canonical_json,
+    digest_bytes,
+    digest_file,
+    digest_json,
+    digest_tensor,
+    remove_if_free,
+    sync_folder,
+)
 from perdure.deltas import Change, LowRank
 from perdure.errors import IntegrityError, ModelError
 from perdure.workspace import encodings
@@ -106,7 +114,7 @@ class ObjectStore:
     def sweep(self) -> int:
         """Remove what a crash left in the temporary folder; how many entries. Needs the writer's lock.
 
-        Files belong to writers. Folders belong to readers, which hold no lock, so only old ones go.
+        Files belong to writers. Folders belong to readers, which do not hold it: only old ones go that nobody locked.
         """
         if self.scratch.is_symlink():
             raise IntegrityError(f"{self.scratch} is a symbolic link; remove it")
@@ -116,10 +124,8 @@ class ObjectStore:
             if path.is_symlink() or not path.is_dir():
                 path.unlink()
             elif time.time() - path.stat().st_mtime > _READERS_FOLDER_S:
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                continue
-            removed += 1
+                remove_if_free(path)
+            removed += not path.exists()
         return removed
 
     def path(self, name: str) -> Path:
@@ -153,6 +159,19 @@ class ObjectStore:
         rows = [(o.hash, o.kind, o.bytes, o.digest, o.reference, o.depth, added_by) for o in made]
         connection.executemany("INSERT OR REPLACE INTO objects VALUES (?,?,?,?,?,?,?)", rows)
         reach(Point.OBJECTS_LISTED)
+
+    def heal(self, connection: sqlite3.Connection, made: Iterable[StoredObject]) -> None:
+        """List tensors anew that lay damaged and were written again, as part of the caller's transaction."""
+        for known in made:
+            row = (known.bytes, known.digest, known.reference, known.depth, known.hash)
+            connection.execute("UPDATE objects SET bytes = ?, digest = ?, reference = ?, depth = ? WHERE hash = ?", row)
+            self._settle(connection, known.hash, known.depth)
+
+    def _settle(self, connection: sqlite3.Connection, name: str, depth: int) -> None:
+        """Correct the depth of what leans on an object, directly or not."""
+        query = "UPDATE objects SET depth = ? WHERE reference = ? RETURNING hash"
+        for row in connection.execute(query, (depth + 1, name)).fetchall():
+            self._settle(connection, row["hash"], depth + 1)
 
     def enter_packs(self, connection: sqlite3.Connection, packs: Iterable[Pack]) -> None:
         """List the base version's packs as part of the caller's transaction."""

@@ -2,7 +2,8 @@
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from perdure.content import canonical_json
@@ -43,18 +44,18 @@ class Observing(Canarying):
         """
         actor = checked_actor(actor)
         with self._writing("kpi", actor), self._database.transaction() as connection:
-            known, problems, made = self._kpis(connection), list[Problem](), list[Kpi]()
+            known, problems, made = _Known(self._kpis(connection)), list[Problem](), set[int]()
             for one in placed:
-                reason = _objection(known, one)
+                reason = known.objection(one)
                 if reason:
                     problems.append(Problem(one.place, reason))
                     continue
                 sequence = _enter(connection, one, actor)
-                made.append(_entered(one, sequence, actor))
-                known = _with(known, made[-1])
+                made.add(sequence)
+                known.add(_entered(one, sequence, actor))
             if problems:
                 raise refuse_kpis(problems)
-        return [row for row in self.kpis() if row.sequence in {one.sequence for one in made}]
+        return [row for row in self.kpis() if row.sequence in made]
 
     @translated("reading the KPIs")
     def kpis(self, *, corrected: bool = False) -> list[Kpi]:
@@ -110,28 +111,62 @@ class Observing(Canarying):
         return self._read_report(version, digest)
 
 
-def _objection(known: Sequence[Kpi], one: PlacedKpi) -> str:
-    """Why an entry cannot stand beside those that are known; empty when it can."""
-    entry, name = one.entry, one.entry.name
-    same = [row for row in known if row.name == name]
-    target = next((row for row in same if row.sequence == entry.corrects), None)
-    if entry.corrects is not None and target is None:
-        return f"corrects row {entry.corrects}, which is no entry of {name!r}; see perdure kpi list"
-    if target is not None and not target.in_force:
-        return f"corrects row {entry.corrects}, which was corrected already; correct its correction"
-    others = [row for row in same if row.in_force and row is not target]
-    different = [row for row in others if (row.unit, row.better) != (entry.unit, entry.better)]
-    if different:
-        row = different[0]
-        return f"{name!r} is in {row.unit} and better {row.better} since row {row.sequence}; write it so"
-    start, end = entry.period_start.isoformat(), entry.period_end.isoformat()
-    told = [row for row in others if row.version == one.version.id and row.period_start <= end]
-    told = [row for row in told if start <= row.period_end]
-    if told:
-        row = told[0]
-        period = f"{row.period_start} to {row.period_end}"
-        return f"{name!r} of {one.version.name} has {period} already (row {row.sequence}); correct that row instead"
-    return ""
+class _Known:
+    """The figures that are there, by what a new one must agree with: nothing is searched for it row by row."""
+
+    def __init__(self, rows: Iterable[Kpi]) -> None:
+        self._rows: dict[int, Kpi] = {}
+        self._in_force: dict[str, dict[int, Kpi]] = {}  # by name; all of one unit and direction
+        self._periods: dict[tuple[str, str], list[tuple[str, str, int]]] = {}  # by name and version; none overlaps
+        for row in rows:
+            self.add(row)
+
+    def add(self, row: Kpi) -> None:
+        """Note a row, the oldest first; what it corrects is in force no more."""
+        if row.corrects in self._rows:
+            self._retire(self._rows[row.corrects])
+        self._rows[row.sequence] = row
+        if row.in_force:
+            self._in_force.setdefault(row.name, {})[row.sequence] = row
+            insort(self._periods.setdefault((row.name, row.version), []), _period(row))
+
+    def _retire(self, row: Kpi) -> None:
+        if self._in_force.get(row.name, {}).pop(row.sequence, None) is not None:
+            periods = self._periods[row.name, row.version]
+            del periods[bisect_left(periods, _period(row))]
+
+    def objection(self, one: PlacedKpi) -> str:
+        """Why an entry cannot stand beside those that are known; empty when it can."""
+        entry, name = one.entry, one.entry.name
+        target = self._rows.get(entry.corrects or 0)
+        if entry.corrects is not None and (target is None or target.name != name):
+            return f"corrects row {entry.corrects}, which is no entry of {name!r}; see perdure kpi list"
+        if target is not None and target.sequence not in self._in_force.get(name, {}):
+            return f"corrects row {entry.corrects}, which was corrected already; correct its correction"
+        other = next((row for row in self._in_force.get(name, {}).values() if row is not target), None)
+        if other is not None and (other.unit, other.better) != (entry.unit, entry.better):
+            return f"{name!r} is in {other.unit} and better {other.better} since row {other.sequence}; write it so"
+        told = self._overlapping(one, target)
+        if told is not None:
+            period = f"{told.period_start} to {told.period_end}"
+            return (
+                f"{name!r} of {one.version.name} has {period} already (row {told.sequence}); correct that row instead"
+            )
+        return ""
+
+    def _overlapping(self, one: PlacedKpi, target: Kpi | None) -> Kpi | None:
+        """The first row in force whose period an entry's overlaps, besides the one that it corrects."""
+        start, end = one.entry.period_start.isoformat(), one.entry.period_end.isoformat()
+        periods = self._periods.get((one.entry.name, one.version.id), [])
+        place = max(0, bisect_left(periods, (start,)) - 1)  # the one before may reach into it
+        for begins, ends, sequence in periods[place : place + 3]:
+            if begins <= end and start <= ends and self._rows[sequence] is not target:
+                return self._rows[sequence]
+        return None
+
+
+def _period(row: Kpi) -> tuple[str, str, int]:
+    return row.period_start, row.period_end, row.sequence
 
 
 def _values(one: PlacedKpi) -> dict[str, Any]:
@@ -145,10 +180,6 @@ def _enter(connection: sqlite3.Connection, one: PlacedKpi, actor: str) -> int:
 
 def _entered(one: PlacedKpi, sequence: int, actor: str) -> Kpi:
     return Kpi(**_values(one), sequence=sequence, actor=actor, time="")
-
-
-def _with(known: Sequence[Kpi], made: Kpi) -> list[Kpi]:
-    return [*(row.corrected() if row.sequence == made.corrects else row for row in known), made]
 
 
 def _observation(row: dict[str, Any]) -> Observation:

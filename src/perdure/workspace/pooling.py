@@ -1,7 +1,6 @@
 """Tuning in a pool: a task joins a group, trains on top of its adapter, and shares it where that harms nobody."""
 
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -9,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from perdure.content import digest_json
+from perdure.content import digest_json, scratch_folder
 from perdure.deltas import Change, Delta
 from perdure.errors import RefusedError, SettingError
 from perdure.models.tokens import positions_of
@@ -344,9 +343,9 @@ def _copied(shop: "Workspace", parent: Version, asked: Mapping[str, Any]) -> Ite
         return
     config = checked(PoolConfig, asked, POOLED)
     numbers = sum(record.numbers for record in parent.manifest.tensors.values())
-    with tempfile.TemporaryDirectory(dir=shop.folder / "tmp") as scratch:
+    with scratch_folder(shop.folder / "tmp") as scratch:
         pool = Pool.create(
-            Path(scratch),
+            scratch,
             Groups(config.made_encoder(), config.grouping),
             base=weights_id(parent.manifest),
             base_parameters=numbers,

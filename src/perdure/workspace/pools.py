@@ -1,13 +1,11 @@
 """Versions that answer with a pool of adapters: read from their files, routed, carried by the base's model."""
 
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from perdure.content import digest_json
+from perdure.content import digest_json, scratch_folder
 from perdure.deltas import Delta
 from perdure.errors import IntegrityError, RefusedError, WorkspaceError
 from perdure.tuning.carrying import carried
@@ -89,9 +87,9 @@ def opened_pool(shop: "Workspace", version: Version) -> "Iterator[Pool]":
 
     if not has_pool(version):
         raise WorkspaceError(f"{version.name} has no pool of adapters; perdure tune TASKS --pool makes one")
-    with tempfile.TemporaryDirectory(dir=shop.folder / "tmp") as scratch:
-        lay_out(shop.archive.pool_files(version, "pool.router."), Path(scratch))
-        yield Pool.open(Path(scratch))
+    with scratch_folder(shop.folder / "tmp") as scratch:
+        lay_out(shop.archive.pool_files(version, "pool.router."), scratch)
+        yield Pool.open(scratch)
 
 
 def bring(shop: "Workspace", version: Version, pool: "Pool", group: str) -> Delta:

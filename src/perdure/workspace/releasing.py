@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-from perdure.errors import RefusedError, SettingError, WorkspaceError
+from perdure.errors import PerdureError, RefusedError, SettingError, WorkspaceError
 from perdure.workspace import aliases, canaries, decisions, emergencies
 from perdure.workspace.consenting import Consenting
 from perdure.workspace.database import translated
@@ -32,7 +32,8 @@ class Releasing(Consenting):
     ) -> None:
         """Let an alias hold the version, if it holds what the caller thinks.
 
-        If the alias holds the version already, nothing is done, so a repeat after a crash is harmless.
+        If the alias holds the version already, nothing is done, so a repeat after a crash is harmless; where it came by
+        a broken glass, the promotion confirms it.
 
         Args:
             version: Which.
@@ -50,7 +51,7 @@ class Releasing(Consenting):
         actor, alias, version = checked_actor(actor), aliases.checked_alias(alias), self._own(version)
         with self._writing("promote", actor), self._database.transaction() as connection:
             held = aliases.heads(connection).get(alias)
-            if held == version.id:
+            if held == version.id and aliases.moves(connection, alias)[-1].kind != "break glass":
                 return
             if expected != "any" and held != (expected.id if isinstance(expected, Version) else None):
                 raise WorkspaceError(self._moved(alias, held, expected))
@@ -68,13 +69,17 @@ class Releasing(Consenting):
             WorkspaceError: The alias held nothing before.
             IntegrityError: The earlier version is damaged; the alias stays.
         """
+        return self._roll_back(alias, actor)
+
+    def _roll_back(self, alias: str, actor: str, held_since: int | None = None) -> Version:
+        """Roll back; only if the newest move is in this row of the ledger, where one is given."""
         actor, alias = checked_actor(actor), aliases.checked_alias(alias)
         with self._writing("rollback", actor):
+            last = aliases.moves(self._database.connection(), alias)[-1:]
+            if held_since is not None and last[0].sequence != held_since:
+                return self._by_id(last[0].version)  # somebody was faster
             target = self._by_id(aliases.rollback_target(self._database.connection(), alias))
-            self.side_files(target)
-            self.pool_files(target)
-            self.head_files(target)
-            self.tensors(target)
+            self.check_stored(target)
             reach(Point.ROLLBACK_TARGET_VERIFIED)
             with self._database.transaction() as connection:
                 self._end_canary(connection, alias, "rolled back", actor)
@@ -104,7 +109,7 @@ class Releasing(Consenting):
         end = emergencies.checked_expiry(expires, datetime.now(UTC))
         values = {"version": version.id, "alias": alias, "reason": words(reason.strip()), "expires": end}
         with self._writing("emergency", actor):
-            self.tensors(version)
+            self.check_stored(version)
             with self._database.transaction() as connection:
                 if aliases.heads(connection).get(alias) == version.id:
                     raise WorkspaceError(f"{alias!r} holds {version.name} already; nothing was done")
@@ -137,18 +142,35 @@ class Releasing(Consenting):
 
         Returns:
             What the aliases hold now.
+
+        Raises:
+            PerdureError: None could be taken back, for example since an alias held nothing before.
         """
         connection = self._checked()
         now = datetime.now(UTC).isoformat(timespec="microseconds")
         last = {move.alias: move for move in aliases.moves(connection)}
-        done = []
+        done, failed = list[Version](), list[PerdureError]()
         for one in self.emergencies():
             move = last[one.alias]
-            if one.expires <= now and (move.kind, move.sequence) == ("break glass", one.sequence + 1):
-                standing = decisions.standing(connection, one.version, policy, required(one.alias))
-                if not standing.enough:
-                    done.append(self.rollback(one.alias, actor=actor))
+            if one.expires > now or (move.kind, move.sequence) != ("break glass", one.sequence + 1):
+                continue
+            if self._stands_by_now(connection, one, policy, required(one.alias)):
+                continue
+            try:
+                done.append(self._roll_back(one.alias, actor, move.sequence))
+            except PerdureError as error:  # one that cannot be taken back does not keep the others
+                failed.append(error)
+        if failed and not done:
+            raise failed[0]
         return done
+
+    def _stands_by_now(self, connection: sqlite3.Connection, one: Emergency, policy: str, required: int) -> bool:
+        """Whether what broke the glass needs no consent, or got it since: a later policy takes nothing back."""
+        return (
+            self._by_id(one.version).parent is None
+            or decisions.standing(connection, one.version, policy, required).enough
+            or decisions.consented_since(connection, one.version, one.sequence, required)
+        )
 
     @translated("reading the emergencies")
     def emergencies(self) -> list[Emergency]:

@@ -25,6 +25,7 @@ class _State:
         consents: The approvals of a version since its last rejection: (report, policy).
         roles: (name, role), names without capitals.
         granted: Whether anybody was ever granted a role.
+        policy: The text of the policy in force.
         heads: What each alias holds.
         canaries: The event of the last row about an alias, and its canary's number.
         breaks: Who broke the glass, by its row; and what was to go live.
@@ -38,6 +39,7 @@ class _State:
     consents: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     roles: set[tuple[str, str]] = field(default_factory=set)
     granted: bool = False
+    policy: str = ""
     heads: dict[str, str] = field(default_factory=dict)
     canaries: dict[str, tuple[str, int]] = field(default_factory=dict)
     breaks: dict[int, Row] = field(default_factory=dict)
@@ -140,8 +142,10 @@ def _move(state: _State, row: Row) -> Iterator[str]:
 
 
 def _policy(state: _State, row: Row) -> Iterator[str]:
-    if row["origin"] == "set" and not state.may(row["actor"], "admin"):
+    another = row["origin"] == "set" or state.policy not in ("", row["text"])
+    if another and not state.may(row["actor"], "admin"):
         yield f"{row['actor']} set the policy without being an admin"
+    state.policy = row["text"]
 
 
 def _grant(state: _State, row: Row) -> Iterator[str]:

@@ -30,7 +30,9 @@ def trust(shop: "Workspace", given: str, *, actor: str, withdraw: bool = False) 
     Raises:
         SettingError: It is no whole fingerprint.
         UnknownNameError: It is to be withdrawn and was never trusted.
+        RefusedError: There are members, and the actor is no admin.
     """
+    shop.archive.check_permitted("trust a signer", actor)
     found, known = checked_fingerprint(given), _trusted(shop)
     if withdraw and found not in known:
         raise UnknownNameError("trusted signer", found, known)

@@ -48,11 +48,9 @@ class Remote:
             try:
                 async with self._client.stream("POST", **self._request(version.id, name, asked)) as response:
                     await _check_answer(response)
-                    async with aclosing(_events(response)) as events:
+                    async with aclosing(_events(response, deadline)) as events:
                         async for piece in _read(events, name):
                             yield piece
-                            if time.monotonic() > deadline:
-                                raise TimeoutError
             except httpx.TimeoutException as error:
                 raise AnswerError(
                     504, "backend_timeout", f"the server of {version.name} did not answer in time"
@@ -110,14 +108,15 @@ def _message(said: bytes) -> str:
     return str(words)[:_SAID_LENGTH]
 
 
-async def _events(response: httpx.Response) -> AsyncGenerator[dict[str, Any]]:
+async def _events(response: httpx.Response, deadline: float) -> AsyncGenerator[dict[str, Any]]:
     """The JSON of each event until the stream says that it is done, and ends: then its connection serves again.
 
     Raises:
         AnswerError: It ended before.
+        TimeoutError: The deadline passed, also where only signs of life still come.
     """
     done = False
-    async with aclosing(_lines(response.aiter_bytes())) as lines:
+    async with aclosing(_lines(response.aiter_bytes(), deadline)) as lines:
         async for line in lines:
             if not line.startswith(b"data:"):
                 continue
@@ -129,9 +128,11 @@ async def _events(response: httpx.Response) -> AsyncGenerator[dict[str, Any]]:
         raise AnswerError(502, "backend_failed", "the server of this version broke off")
 
 
-async def _lines(data: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
+async def _lines(data: AsyncIterator[bytes], deadline: float) -> AsyncGenerator[bytes]:
     kept = b""
     async for part in data:
+        if time.monotonic() > deadline:
+            raise TimeoutError
         *whole, kept = (kept + part).split(b"\n")
         for line in whole:
             yield line

@@ -30,6 +30,7 @@ from perdure.web.server.services import Services
 from perdure.web.server.shield import SAFE, App, Shield
 from perdure.web.server.told import told
 from perdure.web.server.words import _, speaking
+from perdure.workspace.database import DiskError, DiskFullError
 
 _log = logging.getLogger("perdure.server")
 _STATUS: tuple[tuple[type[Exception], int], ...] = (
@@ -39,6 +40,8 @@ _STATUS: tuple[tuple[type[Exception], int], ...] = (
     (SettingError, 422),
     (ProviderError, 502),
     (ModelError, 422),
+    (DiskFullError, 507),
+    (DiskError, 500),
     (RefusedError, 409),
     (WorkspaceError, 409),
     (IntegrityError, 500),

@@ -218,12 +218,12 @@ def confirm(request: Request, password: str, act: Act | None = None) -> None:
     if not password:
         words = _("Give your password once more, or confirm at the sign-in provider that it is you.")
         raise DeniedError(403, words if services.provider else _("Give your password once more."))
-    if services.wrong.must_wait(name, address):
+    counted = services.wrong.begin(name, address)
+    if counted is None:
         raise DeniedError(429, _("Too many wrong passwords. Wait a quarter of an hour."))
     if services.accounts.right(name, password) is None:
-        services.wrong.note(name, address)
         raise DeniedError(403, _("The password is not right."))
-    services.wrong.forget(name)
+    services.wrong.forget(name, counted)
 
 
 class NotFoundError(PerdureError):

@@ -1,4 +1,4 @@
-"""Notices while a server runs: what people do in the browser is told to whom `notify.toml` names."""
+"""While a server runs: what people do is told to whom `notify.toml` names, and emergencies past their time end."""
 
 import logging
 import threading
@@ -15,7 +15,7 @@ _LOOK_S = 5.0
 
 @contextmanager
 def telling(shop: Workspace, *, look_s: float = _LOOK_S) -> Iterator[None]:
-    """Send what the ledger says every few seconds while open, in a thread of its own; no request waits for it."""
+    """Every few seconds while open, in a thread of its own: end emergencies, send notices; no request waits for it."""
     over = threading.Event()
     thread = threading.Thread(target=_tell, args=(shop, over, look_s), name="notices", daemon=True)
     thread.start()
@@ -27,13 +27,29 @@ def telling(shop: Workspace, *, look_s: float = _LOOK_S) -> Iterator[None]:
 
 
 def _tell(shop: Workspace, over: threading.Event, look_s: float) -> None:
-    said = ""
+    said = held = ""
     while not over.is_set():
+        still = _end_expired(shop)
+        if still and still != held:
+            _log.warning("an emergency past its time could not be ended: %s", still)
+        held = still
         now = _once(shop, over)
         if now and now != said:
             _log.warning("notices wait: %s", now)
         said = now
         over.wait(look_s)
+
+
+def _end_expired(shop: Workspace) -> str:
+    """Why an emergency past its time goes on, in words; empty when none does."""
+    try:
+        shop.end_expired()
+    except PerdureError as error:
+        return str(error)
+    except Exception as error:
+        _log.exception("emergencies could not be looked after")
+        return str(error)
+    return ""
 
 
 def _once(shop: Workspace, over: threading.Event) -> str:

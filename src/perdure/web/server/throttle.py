@@ -20,17 +20,29 @@ class WrongPasswords:
         limits = {_of_account(name): self._settings.tries, _of_address(address): self._settings.tries_per_address}
         return any(self._count(key, since) >= limit for key, limit in limits.items())
 
+    def begin(self, name: str, address: str) -> tuple[int, ...] | None:
+        """Count a password as wrong before it is looked at: many at once gain nothing. None where one must wait."""
+        with self._store.transaction():
+            return None if self.must_wait(name, address) else self._counted(name, address)
+
     def note(self, name: str, address: str) -> None:
         """Remember a wrong password."""
-        now = self._store.clock()
-        with self._store.transaction() as connection:
-            connection.execute("DELETE FROM failures WHERE time < ?", (now - 60 * self._settings.wait_minutes,))
-            rows = [(_of_account(name), now), (_of_address(address), now)]
-            connection.executemany("INSERT INTO failures VALUES (?, ?)", rows)
+        with self._store.transaction():
+            self._counted(name, address)
 
-    def forget(self, name: str) -> None:
-        """Forget the wrong passwords of an account that gave the right one."""
-        self._store.write("DELETE FROM failures WHERE key = ?", _of_account(name))
+    def forget(self, name: str, counted: tuple[int, ...]) -> None:
+        """Forget the wrong passwords of an account that gave the right one, and what was counted before it was seen."""
+        with self._store.transaction() as connection:
+            connection.execute("DELETE FROM failures WHERE key = ?", (_of_account(name),))
+            connection.executemany("DELETE FROM failures WHERE rowid = ?", [(row,) for row in counted])
+
+    def _counted(self, name: str, address: str) -> tuple[int, ...]:
+        """The rows of one more wrong password, within the caller's transaction."""
+        connection, now = self._store.connection(), self._store.clock()
+        connection.execute("DELETE FROM failures WHERE time < ?", (now - 60 * self._settings.wait_minutes,))
+        keys = (_of_account(name), _of_address(address))
+        query = "INSERT INTO failures VALUES (?, ?) RETURNING rowid"
+        return tuple(int(connection.execute(query, (key, now)).fetchone()[0]) for key in keys)
 
     def _count(self, key: str, since: float) -> int:
         row = self._store.row("SELECT COUNT(*) AS found FROM failures WHERE key = ? AND time >= ?", key, since)

@@ -105,7 +105,7 @@ class Watch:
         if digest not in self._points:
             known = self.shop.archive.recall(POINTS, digest)
             if known is None:
-                known = figures_of(self.shop.archive.report(self.shop.version(version)) or {})
+                known = figures_of(self.shop.archive.stored_report(self.shop.version(version), digest))
                 self.shop.archive.remember(POINTS, digest, known)
             self._points[digest] = known
         return self._points[digest]

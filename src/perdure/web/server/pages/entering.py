@@ -52,15 +52,15 @@ def sign_in(request: Request, next: str = "/") -> Response:
 def enter(request: Request, name: Name, password: Password, next: Annotated[str, Form()] = "/") -> Response:
     """Sign in: a new login, whatever cookie the browser had."""
     services, address = services_of(request), address_of(request)
-    if services.wrong.must_wait(name, address):
+    counted = services.wrong.begin(name, address)
+    if counted is None:
         words = _("Too many wrong passwords. Wait a quarter of an hour.")
         return page(request, "sign_in", status=429, goal=local(next), trouble=words)
     account = services.accounts.right(name, password)
     if account is None:
-        services.wrong.note(name, address)
         words = _("The name or the password is not right.")
         return page(request, "sign_in", status=403, goal=local(next), trouble=words, name=name)
-    services.wrong.forget(name)
+    services.wrong.forget(name, counted)
     return _welcome(services, request, account.name, local(next))
 
 
