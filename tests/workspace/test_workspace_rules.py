@@ -5,9 +5,10 @@ import torch
 
 import tiny as models
 from perdure import Workspace
-from perdure.errors import ModelError, RefusedError
+from perdure.errors import ModelError, RefusedError, SettingError
 from perdure.models import Checkpoint
 from perdure.workspace import Archive, Settings
+from perdure.workspace.opened import current_user
 from shops import FACTS, LAX, MORE, QUICK
 
 
@@ -94,3 +95,15 @@ def test_stray_weights_are_left_alone(tmp_path, tiny_folder):
     folder = shutil.copytree(tiny_folder, tmp_path / "model")
     (folder / "consolidated.safetensors").write_bytes(b"another layout of the same weights")
     assert [path.name for path in Checkpoint.open(folder).shards] == ["model.safetensors"]
+
+
+def test_who_has_no_name_here_is_asked_for_one(monkeypatch):
+    def unnamed():
+        raise KeyError("getpwuid(): uid not found: 1000")
+
+    monkeypatch.setattr("getpass.getuser", unnamed)
+    monkeypatch.delenv("PERDURE_USER", raising=False)
+    with pytest.raises(SettingError, match="--as NAME"):
+        current_user()
+    monkeypatch.setenv("PERDURE_USER", "kato")
+    assert current_user() == "kato"
