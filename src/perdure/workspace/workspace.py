@@ -26,7 +26,7 @@ from perdure.workspace.bases import base_checkpoint
 from perdure.workspace.deciding import POLICY_FILE
 from perdure.workspace.edits import carry_out
 from perdure.workspace.encoder_tuning import learn_set
-from perdure.workspace.layer_choice import AskedLayers, choose
+from perdure.workspace.layer_choice import AskedLayers, check_chosen, choose
 from perdure.workspace.measurements import measure_version
 from perdure.workspace.opened import current_user
 from perdure.workspace.pooling import tune_in_pool
@@ -126,7 +126,9 @@ class Workspace(Running, Serving):
             else check_facts(facts, skip_bad=skip_bad)
         )
         carried = len(self.facts_in_force(parent))
-        return plan_edit(parent.id, asked, settings, choose(self, parent, settings), carried=carried), asked
+        plan = plan_edit(parent.id, asked, settings, choose(self, parent, settings), carried=carried)
+        check_chosen(self, parent, plan.config)
+        return plan, asked
 
     def edit(
         self,
@@ -287,6 +289,7 @@ class Workspace(Running, Serving):
             facts: A file or a list of facts that it may know; those of the built-in suite when not given.
             config: The settings of causal tracing.
         """
+        self.require_text("tracing")
         rows = read_traced(Path(facts)) if isinstance(facts, (str, Path)) else facts
         return trace_base(self, rows, config or TraceConfig())
 
