@@ -49,7 +49,9 @@ def find(
     traffic: Annotated[
         Path | None, typer.Option(help="What users send, with a count where it is known; ranks the concepts.")
     ] = None,
-    words: Annotated[Path | None, typer.Option(help="Names to choose from, one a line.", exists=True)] = None,
+    words: Annotated[
+        Path | None, typer.Option(help="Names to choose from, one a line.", exists=True, dir_okay=False)
+    ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Also where concepts are protected already.")] = False,
     settings: Settings = None,
     workspace: Folder = Path(),
