@@ -42,6 +42,8 @@ def demo(
 
     The same facts are edited twice from the same base: by MEMIT with PRUNE, and by plain fine-tuning as the
     baseline. Run again, it goes on where it stopped.
+
+    Example: perdure demo demo-shop
     """
     from perdure.cli.start import quieten
     from perdure.content import write_atomic

@@ -90,7 +90,10 @@ def show(
     workspace: Folder = Path(),
     json: AsJson = False,
 ) -> None:
-    """Show what a version is: parent, recipe, status, storage, facts."""
+    """Show what a version is: parent, recipe, status, storage, facts.
+
+    Example: perdure show v1
+    """
     with opened(workspace, quiet=True) as shop:
         found = shop.version(version)
         storage = shop.archive.storage(found)
@@ -132,7 +135,10 @@ def _made_with(recipe: "Mapping[str, Any]") -> str:
 
 
 def versions(workspace: Folder = Path(), json: AsJson = False) -> None:
-    """List all versions, what points to them, and what they were made with."""
+    """List all versions, what points to them, and what they were made with.
+
+    Example: perdure versions
+    """
     with opened(workspace, quiet=True) as shop:
         found = shop.archive.versions()
         heads = shop.archive.aliases()
@@ -196,6 +202,8 @@ def diff(
     if rows:
         columns = ["tensor (largest moves first)", "rank", "‖ΔW‖", "of ‖W‖", "σ_max(ΔW)"]
         table("Where the weights moved", columns, rows)
+    if found.changed > len(rows):
+        say(f"and {found.changed - len(rows)} more that moved less", style="dim")
     for title, lines in (("Learnt", found.learnt), ("Lost", found.lost)):
         if lines:
             table(title, ["question", found.first, found.second], [list(line) for line in lines])

@@ -110,10 +110,11 @@ def _tell_steps(plan: "RemovalPlan") -> None:
     """One line per edit that is done again, with what it costs."""
     say(f"The new version stands on {plan.parent.name}, the last one before any of them was taught.")
     for name, step, known in zip(plan.names, plan.steps, plan.known, strict=True):
+        verb = "is" if len(step.facts) == 1 else "are"
         how = "solved again from the target values that were kept"
         if known < len(step.facts):
             how = f"taught again: no target values were kept of {len(step.facts) - known}"
-        say(f"{name} ({step.method.name}): the other {_count(len(step.facts))} are {how}.", style="dim")
+        say(f"{name} ({step.method.name}): the other {_count(len(step.facts))} {verb} {how}.", style="dim")
 
 
 def _count(number: int) -> str:

@@ -34,7 +34,7 @@ Regularize = Annotated[
         "-r",
         metavar="NAME[=WEIGHT]",
         help="What holds the model; repeat for several. See `perdure methods`.",
-        show_default="distillation on anchors",
+        show_default="kfac, and distillation on anchors; in a pool none; of an encoder feature_distance",
     ),
 ]
 Settings = Annotated[
