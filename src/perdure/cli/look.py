@@ -57,7 +57,9 @@ def measure(
 
 def report(
     version: Annotated[str, typer.Argument(help="A measured version.")],
-    file: Annotated[Path | None, typer.Option("--out", "-o", help="The page.", show_default="VERSION.html")] = None,
+    file: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The page.", show_default="VERSION.html", dir_okay=False)
+    ] = None,
     language: Annotated[str, typer.Option("--language", help="Of the page: en or ja.")] = "en",
     workspace: Folder = Path(),
     json: AsJson = False,
@@ -86,7 +88,7 @@ def report(
 
 
 def show(
-    version: Annotated[str, typer.Argument(help="A version, an alias, or the start of an id.")],
+    version: Annotated[str, typer.Argument(help="A version, an alias, or the first six or more digits of an id.")],
     workspace: Folder = Path(),
     json: AsJson = False,
 ) -> None:

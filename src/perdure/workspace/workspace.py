@@ -8,7 +8,7 @@ from perdure.content import write_atomic
 from perdure.editing.corruption import TracedFact
 from perdure.editing.tracing import TraceConfig
 from perdure.errors import RefusedError
-from perdure.governance import default_policy_text
+from perdure.governance import default_policy_text, parse_policy
 from perdure.measuring import Report
 from perdure.measuring.sequences import in_force
 from perdure.measuring.skill_comparison import built_in_functions
@@ -83,9 +83,7 @@ class Workspace(Running, Serving):
             progress("copying the model", 1, 3)
             archive = Archive.create(Path(folder), checkpoint, actor=actor or current_user(), source=words)
         shop = cls(archive, progress=progress)
-        write_atomic(archive.folder / POLICY_FILE, default_policy_text().encode())
-        # The base is what serves today: a first rollback must have somewhere to go.
-        shop.promote("v0", "production", actor=actor, expected=None)
+        shop._begin()
         progress("copying the model", 3, 3)
         return shop
 
@@ -96,7 +94,23 @@ class Workspace(Running, Serving):
         Raises:
             WorkspaceError: There is none.
         """
-        return cls(Archive.open(Path(folder)), progress=progress, device=device)
+        shop = cls(Archive.open(Path(folder)), progress=progress, device=device)
+        if not (shop.folder / POLICY_FILE).exists():
+            shop._begin()  # a creation that broke off, on a full disk
+        return shop
+
+    def _begin(self) -> None:
+        """Put the default policy in force and the base in production where nothing ever was; the file comes last."""
+        base, text = self.version("v0"), default_policy_text()
+        entered, digest = self.archive.policy_in_force(), parse_policy(text).digest
+        if entered is None:
+            self.archive.put_policy(text, digest, actor=base.requester, origin="found")
+        elif entered.digest != digest:
+            return  # another one is in force, and its file is for people to put back
+        if not self.archive.aliases():
+            # The base is what serves today: a first rollback must have somewhere to go.
+            self.archive.promote(base, "production", actor=base.requester, policy=digest, expected=None)
+        write_atomic(self.folder / POLICY_FILE, text.encode())
 
     # Changing
 
@@ -225,7 +239,12 @@ class Workspace(Running, Serving):
         return tune_all(self, tasks, settings, on=on, actor=actor or current_user(), one=tune_in_pool)
 
     def remove(
-        self, facts: Sequence[str], *, on: "str | Version" = "", actor: str = "", texts: Sequence[str] | None = None
+        self,
+        facts: "str | Sequence[str]",
+        *,
+        on: "str | Version" = "",
+        actor: str = "",
+        texts: Sequence[str] | None = None,
     ) -> Version:
         """A candidate version without some of the facts that were taught; the others keep their answers.
 
@@ -235,7 +254,8 @@ class Workspace(Running, Serving):
             actor: Who asks for it.
             texts: The text of the second moments, where it was not the built-in passages.
         """
-        return self.carry_out_removal(plan_removal(self, facts, on=on, texts=texts), actor=actor, texts=texts)
+        named = [facts] if isinstance(facts, str) else facts
+        return self.carry_out_removal(plan_removal(self, named, on=on, texts=texts), actor=actor, texts=texts)
 
     def carry_out_removal(self, plan: RemovalPlan, *, actor: str = "", texts: Sequence[str] | None = None) -> Version:
         """The candidate that a removal gives. An interrupted run of the same removal is taken up where it stopped."""
