@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import tiny as models
+import vector_sample
 from perdure import Workspace
 from perdure.errors import ModelError, RefusedError, SettingError
 from perdure.models import Checkpoint
@@ -138,3 +139,17 @@ def test_a_broken_policy_is_told_before_anything_is_solved(tiny_shop, monkeypatc
     (tiny_shop.folder / "policy.toml").write_text("[edits")
     with pytest.raises(SettingError, match="no TOML"):
         tiny_shop.edit(FACTS, config=QUICK)
+
+
+def test_who_may_not_do_it_is_told_before_the_work(tiny_shop, tmp_path, monkeypatch):
+    (tmp_path / "task.jsonl").write_text('{"question": "a", "answer": "b"}\n')
+    tiny_shop.grant("sato", "admin", by="sato")
+    monkeypatch.setattr(tiny_shop, "load", lambda *_: pytest.fail("a model was loaded"))
+    for refused in (
+        lambda: tiny_shop.edit(FACTS, config=QUICK, actor="kato"),
+        lambda: tiny_shop.tune(tmp_path / "task.jsonl", actor="kato"),
+        lambda: tiny_shop.measure("v0", actor="kato"),
+        lambda: tiny_shop.recover("v0", vector_sample.function(), actor="kato"),
+    ):
+        with pytest.raises(RefusedError, match="kato has no role"):
+            refused()

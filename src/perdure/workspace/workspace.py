@@ -176,7 +176,13 @@ class Workspace(Running, Serving):
 
     def carry_out(self, plan: EditPlan, *, actor: str = "", texts: Sequence[str] | None = None) -> Version:
         """The candidate that a plan gives. An interrupted run of the same plan is taken up where it stopped."""
-        return carry_out(self, plan, actor=actor or current_user(), texts=texts)
+        return carry_out(self, plan, actor=self._permitted("commit", actor), texts=texts)
+
+    def _permitted(self, action: str, actor: str) -> str:
+        """Who acts, allowed to: told before the work and not after it."""
+        who = actor or current_user()
+        self.archive.check_permitted(action, who)
+        return who
 
     def plan_tuning(self, task: Task, settings: Mapping[str, Any], *, on: "str | Version" = "") -> TuningPlan:
         """What a tuning would do; nothing is computed.
@@ -259,7 +265,7 @@ class Workspace(Running, Serving):
 
     def carry_out_removal(self, plan: RemovalPlan, *, actor: str = "", texts: Sequence[str] | None = None) -> Version:
         """The candidate that a removal gives. An interrupted run of the same removal is taken up where it stopped."""
-        return rebuild(self, plan, actor=actor or current_user(), texts=texts)
+        return rebuild(self, plan, actor=self._permitted("commit", actor), texts=texts)
 
     def facts(self, version: "str | Version") -> tuple[Fact, ...]:
         """The facts that a version was asked to learn, beyond its parent."""
@@ -296,7 +302,7 @@ class Workspace(Running, Serving):
             task_folder: A folder of lm-eval task files; without one, those that come with lm-eval.
             actor: Who asks for it.
         """
-        who = actor or current_user()
+        who = self._permitted("report", actor)
         self.settle_policy(who)
         return measure_version(self, self.version(ref), tasks=tasks, task_folder=task_folder, actor=who)
 
@@ -343,7 +349,7 @@ class Workspace(Running, Serving):
             source=self.version(source),
             others=list(others) or built_in_functions(),
             config=config or VectorConfig(),
-            actor=actor or current_user(),
+            actor=self._permitted("commit", actor),
         )
 
     def compare_skills(
