@@ -71,6 +71,7 @@ def test_every_command_has_an_example_and_json_for_machines():
     without = {"serve", "work", "metrics"}  # they run on, or print what Prometheus reads
     for words, command in commands(typer.main.get_command(app)):
         assert f"perdure {words}" in command.help, words
+        assert all(len(part.splitlines()) == 1 for part in command.help.split("\n\n")), words
         assert (words in without) != ("json" in {parameter.name for parameter in command.params}), words
 
 

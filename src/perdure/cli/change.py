@@ -107,7 +107,7 @@ def edit(
     from perdure.workspace import Settings
     from perdure.workspace.tracing import ensure_trace
 
-    texts = _read_text(text) if text else None
+    texts = read_text(text) if text else None
     if remove:
         check_alone(context)
         with opened(workspace, quiet=json, device=device) as shop:
@@ -148,7 +148,7 @@ def edit(
         say(f"Next: perdure report {version.name}, perdure approve {version.name} --as NAME", style="dim")
 
 
-def _read_text(path: Path) -> tuple[str, ...]:
+def read_text(path: Path) -> tuple[str, ...]:
     """The lines of a text file.
 
     Raises:

@@ -265,9 +265,9 @@ def _is_workspace(folder: Path) -> bool:
 
 
 def _lines(file: Path | None) -> list[str] | None:
-    if file is None:
-        return None
-    return [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    from perdure.cli.change import read_text
+
+    return None if file is None else [line.strip() for line in read_text(file)]
 
 
 def _tell(card: "Discovery", marks: "Marks", *, json: bool) -> None:
