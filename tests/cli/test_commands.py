@@ -188,6 +188,13 @@ def test_the_ledger_is_shown_a_line_an_entry_and_counts_are_counts(place):
     assert "ledger rows" in told and "deep" not in told
 
 
+def test_one_is_told_in_the_singular(place, tmp_path):
+    one = write_facts(tmp_path / "one.jsonl", MORE)
+    assert "with 1 fact; nothing was computed" in run_text("edit", one, "--dry-run")
+    assert "v1: 1 fact, memit" in run_text("edit", one, "--no-measure", *QUICK_OPTIONS)
+    assert "None" not in run_text("show", "v0")
+
+
 def test_who_asks_cannot_approve(place):
     run("edit", place, *QUICK_OPTIONS, "--as", "kato")
     result = run("approve", "v1", "--as", "kato", error=RefusedError)

@@ -89,6 +89,11 @@ def fail(error: PerdureError) -> int:
     return error.exit_code
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: 1 fact, 2 facts."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def percent(value: float) -> str:
     """A share as a percentage."""
     return f"{100 * value:.1f}%"

@@ -119,7 +119,11 @@ def show(
     if json:
         say_json(card)
         return
-    table(found.name, ["", ""], [[name, str(value)] for name, value in card.items() if name != "facts"])
+    table(
+        found.name,
+        ["", ""],
+        [[name, "" if value is None else str(value)] for name, value in card.items() if name != "facts"],
+    )
     if facts:
         rows = [[fact.short_id, fact.prompt, fact.target_new, fact.source or ""] for fact in facts]
         table("Facts asked for", ["id", "prompt", "new answer", "from"], rows)

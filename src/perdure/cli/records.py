@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from perdure.cli.console import progress, say, say_json, table
+from perdure.cli.console import counted, progress, say, say_json, table
 from perdure.cli.options import Actor, AsJson, Folder, opened
 from perdure.errors import IntegrityError, SettingError, WorkspaceError
 
@@ -102,7 +102,7 @@ def verify(
         )
         say(f"{'sound' if found.ok else 'DAMAGED'}: {counts}")
     if not found.ok:
-        raise IntegrityError(f"{len(found.problems)} problems; restore the workspace from a backup")
+        raise IntegrityError(f"{counted(len(found.problems), 'problem')}; restore the workspace from a backup")
 
 
 def _verify_evidence(path: Path, key: str, head: str, workspace: Path, json: bool) -> None:
@@ -120,7 +120,7 @@ def _verify_evidence(path: Path, key: str, head: str, workspace: Path, json: boo
     else:
         _say_check(found)
     if not found.ok:
-        raise IntegrityError(f"{path}: {len(found.problems)} problems; do not rely on it")
+        raise IntegrityError(f"{path}: {counted(len(found.problems), 'problem')}; do not rely on it")
 
 
 def _say_check(found: "PackCheck") -> None:
