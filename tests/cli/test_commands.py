@@ -195,6 +195,12 @@ def test_one_is_told_in_the_singular(place, tmp_path):
     assert "None" not in run_text("show", "v0")
 
 
+def test_a_model_without_a_chat_template_is_told(place):
+    asked = ("ask", "hello", "--tokens", "2")
+    assert "no chat template" in run(*asked, "--chat").output
+    assert "no chat template" not in run(*asked).output
+
+
 def test_who_asks_cannot_approve(place):
     run("edit", place, *QUICK_OPTIONS, "--as", "kato")
     result = run("approve", "v1", "--as", "kato", error=RefusedError)
