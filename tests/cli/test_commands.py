@@ -2,10 +2,13 @@ import subprocess
 import sys
 
 import pytest
+import typer
 
 import tiny_encoders
-from invoking import run, run_json
+from invoking import run, run_json, run_text
+from perdure.cli.app import app
 from perdure.cli.change import parse_settings
+from perdure.cli.console import fail
 from perdure.errors import ModelError, PerdureError, RefusedError, RequestError, SettingError, UnknownNameError
 from perdure.web.reported import told
 from perdure.web.words import speaking
@@ -54,6 +57,22 @@ def test_help_is_quick_because_torch_stays_out():
 )
 def test_every_command_explains_itself(command):
     assert len(run(command, "--help").output) > 200
+
+
+def commands(group, *names):
+    """Every command below a group with the words that call it."""
+    for name, command in group.commands.items():
+        yield from (
+            commands(command, *names, name) if hasattr(command, "commands") else [(" ".join((*names, name)), command)]
+        )
+
+
+def test_every_command_has_an_example_and_json_for_machines():
+    without = {"serve", "work", "metrics"}  # they run on, or print what Prometheus reads
+    for words, command in commands(typer.main.get_command(app)):
+        assert f"perdure {words}" in command.help, words
+        assert all(len(part.splitlines()) == 1 for part in command.help.split("\n\n")), words
+        assert (words in without) != ("json" in {parameter.name for parameter in command.params}), words
 
 
 def assert_told_in_japanese(report):
@@ -141,6 +160,45 @@ def test_bad_rows_are_all_told(place, tmp_path):
     assert "bad.jsonl:5" in str(result.exception)
     output = run("edit", bad, "--skip-bad", "--dry-run").output
     assert "left out" in output
+
+
+def test_an_error_names_the_option_and_says_what_to_do_once(place, tmp_path, capsys):
+    bad = write_facts(tmp_path / "bad.jsonl", [*FACTS, {"subject": "", "prompt": "x"}])
+    assert fail(run("edit", bad, error=RequestError).exception) == 3
+    told = capsys.readouterr().err
+    assert "skip the bad ones (--skip-bad" in told and "skip_bad" not in told
+    assert told.rstrip().endswith("to take the others.")
+
+
+def test_layers_that_the_model_lacks_are_told_by_a_dry_run(place):
+    for words in (["--layers", "99"], ["--set", "layers=[4]"], ["--editor", "rome", "--set", "layer=4"]):
+        assert "from 0 to 3" in run_text("edit", place, "--dry-run", *words, error=SettingError)
+
+
+def test_settings_that_do_not_exist_are_told_in_plain_words(place):
+    assert "nope: there is no such setting" in run_text("edit", place, "--set", "nope=1", error=SettingError)
+    assert "layers: must be a list" in run_text("edit", place, "--set", "layers=x", error=SettingError)
+
+
+def test_the_ledger_is_shown_a_line_an_entry_and_counts_are_counts(place):
+    told = run_text("log")
+    assert "Limits are shares between" not in told.replace("\n", "") and "…" in told
+    assert any("Limits are shares" in row["details"].get("text", "") for row in run_json("log"))
+    told = run_text("verify", "--quick")
+    assert "ledger rows" in told and "deep" not in told
+
+
+def test_one_is_told_in_the_singular(place, tmp_path):
+    one = write_facts(tmp_path / "one.jsonl", MORE)
+    assert "with 1 fact; nothing was computed" in run_text("edit", one, "--dry-run")
+    assert "v1: 1 fact, memit" in run_text("edit", one, "--no-measure", *QUICK_OPTIONS)
+    assert "None" not in run_text("show", "v0")
+
+
+def test_a_model_without_a_chat_template_is_told(place):
+    asked = ("ask", "hello", "--tokens", "2")
+    assert "no chat template" in run(*asked, "--chat").output
+    assert "no chat template" not in run(*asked).output
 
 
 def test_who_asks_cannot_approve(place):

@@ -120,3 +120,17 @@ def test_facts_are_found_and_told(shop):
     assert told["lives_in"] == ["v1"] and told["holds"] == found["holds"] and told["conflicts"] == []
     assert "asked for" in run("fact", found["id"]).stdout
     assert run_json("find", "nothing of the kind") == []
+
+
+@pytest.mark.parametrize("hours", ["nan", "inf", "1e300", "-1", "0", "169"])
+def test_a_broken_glass_ends_within_a_week(shop, hours):
+    said = run_text(
+        "break-glass", "v1", "staging", "--as", "mori", "--reason", "x", "--hours", hours, error=SettingError
+    )
+    assert "--hours lies above 0 and is at most 168" in said
+
+
+def test_the_base_cannot_be_rejected(shop):
+    assert "v0 is the base" in run_text("reject", "v0", "--as", "mori", "--reason", "x", error=RefusedError)
+    run("reject", "v1", "--as", "mori", "--reason", "x")
+    assert shop.newest().name == "v0"

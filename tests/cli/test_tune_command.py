@@ -48,7 +48,7 @@ def test_what_is_told(place):
 def test_a_dry_run_computes_and_stores_nothing(place):
     file = task_file(place / "upper.jsonl")
     said = run_text("tune", file, "--workspace", place / "shop", "--dry-run", "--set", "rank=4")
-    assert "Would tune v0 with 1 tasks" in said
+    assert "Would tune v0 with 1 task;" in said
     assert "rank: 4" in said
     [plan] = run_json("tune", file, "--workspace", place / "shop", "--dry-run")
     assert plan["recipe"]["task"]["rows"] == 7

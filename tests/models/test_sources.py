@@ -8,7 +8,8 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 
 from perdure.content import digest_file
 from perdure.errors import IntegrityError, ModelError, UnknownNameError
-from perdure.models import catalogue, fetch, load, resolve
+from perdure.models import Checkpoint, catalogue, fetch, load, resolve
+from perdure.models.canonical import fits
 from perdure.models.catalogue import CarriedModel
 
 
@@ -88,3 +89,20 @@ def test_every_conversion_of_the_catalogue_is_there():
 def test_an_unknown_name_is_told_the_known_ones():
     with pytest.raises(UnknownNameError, match="smollm2-135m"):
         fetch("smollm2")
+
+
+@pytest.mark.parametrize("data", [b"GGUFxxxx", b"GGUF", b"", b"GGUF\x03\x00\x00\x00" + b"\xff" * 40])
+def test_a_gguf_file_that_is_cut_off_is_refused(tmp_path, data):
+    file = tmp_path / "model.gguf"
+    file.write_bytes(data)
+    with pytest.raises(ModelError, match="gguf cannot be converted"):
+        resolve(file)
+
+
+def test_broken_end_tokens_are_found_before_a_workspace_is_made(tmp_path, tiny_folder):
+    folder = shutil.copytree(tiny_folder, tmp_path / "model")
+    (folder / "generation_config.json").write_text("{")
+    with pytest.raises(ModelError, match="generation_config"):
+        fits(Checkpoint.open(folder))
+    with pytest.raises(ModelError, match="generation_config"):
+        load(folder)

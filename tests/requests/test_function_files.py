@@ -69,7 +69,10 @@ def test_every_bad_row_is_told_with_its_reason(tmp_path):
         ("a.json", "[", "is no JSON"),
         ("a.json", "[]", "has no rows"),
         ("a.jsonl", "{", "line 1 is no JSON"),
+        ("a.jsonl", '{"input": ' + "9" * 5000 + ', "output": "x"}', "line 1 is no JSON"),
         ("a.csv", b"\xff\xfe", "no UTF-8"),
+        ("a.csv", 'input,output\na,b\n"c,d\n', "is broken CSV: unexpected end of data"),
+        ("a.csv", "input,output\na," + "b" * 200_000, "is broken CSV: field larger"),
     ],
 )
 def test_files_that_cannot_be_read(tmp_path, name, content, reason):

@@ -57,6 +57,12 @@ def test_the_same_seed_writes_the_same_and_leaves_other_draws_alone():
     assert anchor_rows(model, tokenizer, 3, "own", seed=5) != first
 
 
+def test_no_anchor_is_no_work():
+    told = []
+    assert anchor_rows(None, None, 0, "own", progress=lambda *step: told.append(step)) == []
+    assert not told
+
+
 def test_passages_are_counted():
     rows = anchor_rows(tiny.llama(), tiny.tokenizer(), 2, "passages")
     assert [len(row.ids) for row in rows] == [64, 64]

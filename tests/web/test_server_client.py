@@ -113,6 +113,8 @@ def test_somebody_is_invited_on_the_command_line(empty):
     assert empty.services.accounts.join(found["code"], "mori", "a long pass word") == "mori"
     assert empty.shop.roles("mori") == {"admin"}
     run("invite", "ito", "--role", "approver", "--as", "sato", "-w", folder, error=RefusedError)
+    run("invite", "ito", "--role", "boss", "--as", "mori", "-w", folder, error=SettingError)
+    assert {row["details"].get("account") for row in run_json("log", "-w", folder)} == {None, "mori"}
     run("work", "--lane", "nothing", "-w", folder, error=UnknownNameError)
     assert command(folder, "changes", "cpu")[1:4] == ["-m", "perdure", "work"]
 

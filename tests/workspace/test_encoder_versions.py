@@ -19,6 +19,8 @@ from perdure.requests.tasks import Task
 from perdure.tuning.encoders import run
 from perdure.tuning.encoders.heads import load_head
 from perdure.workspace import encoder_tuning
+from perdure.workspace.advice import advise_tasks
+from perdure.workspace.differences import diff_versions
 from perdure.workspace.heads import head_name, heads_of
 from perdure.workspace.probe_sets import add_set, drop_set, entry_of, named_apart, probe_sets
 from perdure.workspace.runs import Settings
@@ -57,6 +59,7 @@ def test_two_sets_are_learnt_and_the_others_are_probed(shop, tmp_path):
         assert add_set(shop, entry_of(read_probe(path), path), actor="sato")
     versions = list(shop.learn_each(probes, FAST, actor="sato"))
     assert [version.name for version in versions] == ["v1", "v2"]
+    assert "perdure report v2" in diff_versions(shop, *versions).note
     report = shop.measure("v2")
     assert report.encoder and report.retention is None and report.language is None
     found = {each.name: each for each in report.concepts.sets}
@@ -192,6 +195,13 @@ def test_what_takes_a_model_that_writes_is_refused(shop):
         shop.answering("v0", "hello")
     with pytest.raises(RefusedError, match="an encoder"):
         shop.plan_tuning(Task("t", "", (), (), ()), {})
+    for refused in (
+        shop.trace,
+        lambda: shop.compare_skills("v0", "v0"),
+        lambda: advise_tasks(shop, [], {}),
+    ):
+        with pytest.raises(RefusedError, match="perdure tune SET"):
+            refused()
 
 
 def test_settings_of_another_kind_of_model_are_refused(shop, tmp_path):
@@ -223,4 +233,4 @@ def test_the_terminal_tunes_and_probes(tmp_path, base, monkeypatch):
     assert names == {"learnt": True, "other": False}
     assert invoke(app, ["report", "v1", "-o", str(tmp_path / "v1.html")]).exit_code == 0
     assert "What it recognises" in (tmp_path / "v1.html").read_text()
-    assert invoke(app, ["concepts", "drop", "other"]).exit_code == 0
+    assert json.loads(invoke(app, ["concepts", "drop", "other", "--json"]).stdout) == {"dropped": "other"}

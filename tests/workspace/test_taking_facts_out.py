@@ -63,7 +63,7 @@ def test_without_its_last_fact_an_edit_is_the_edit_of_the_others_bit_for_bit(tin
 def test_the_keys_leave_with_the_fact(tiny_shop, editor):
     quick = {"steps": 2, "layers": [0]} if editor == "fine_tuning" else QUICK
     first = edit(tiny_shop, editor=editor, config=quick, batch_size=2)
-    left = tiny_shop.remove([LYON], actor="kato")
+    left = tiny_shop.remove(LYON, actor="kato")
     assert prompts(tiny_shop, left) == [ADA, ORLAN]
     assert left.manifest.recipe["steps"][0]["batches"] == [1, 1]
     solved = tiny_shop.archive.solved(left)

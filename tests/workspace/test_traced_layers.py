@@ -10,6 +10,7 @@ from perdure.editing.corruption import TracedFact
 from perdure.editing.tracing import TraceConfig
 from perdure.errors import RequestError, SettingError
 from perdure.workspace import Settings
+from perdure.workspace.layer_choice import choose
 from perdure.workspace.tracing import known_trace, read_traced, trace_config
 from shops import FACTS, QUICK
 
@@ -123,8 +124,10 @@ def test_layers_by_depth_and_by_number_need_no_model(tiny_shop, monkeypatch, edi
 def test_layers_among_the_settings_are_recorded_as_given(tiny_shop):
     plan, _ = tiny_shop.plan(FACTS, Settings(config={"layers": [2]}))
     assert plan.recipe()["layers"] == {"by": "given"}
-    plan, _ = tiny_shop.plan(FACTS, Settings(preset="llama-3-8b"))
-    assert plan.recipe()["layers"] == {"by": "preset"}
+    published = Settings(preset="llama-3-8b")
+    assert choose(tiny_shop, tiny_shop.version("v0"), published).record == {"by": "preset"}
+    with pytest.raises(SettingError, match="from 0 to 3; given"):  # this model has no such layers
+        tiny_shop.plan(FACTS, published)
     plan, _ = tiny_shop.plan(FACTS, Settings(preset="llama-3-8b", layers="depth"))
     assert plan.config.layers == (1,)
 

@@ -4,10 +4,12 @@ import pytest
 import torch
 
 import tiny as models
+import vector_sample
 from perdure import Workspace
-from perdure.errors import ModelError, RefusedError
+from perdure.errors import ModelError, RefusedError, SettingError
 from perdure.models import Checkpoint
 from perdure.workspace import Archive, Settings
+from perdure.workspace.opened import current_user
 from shops import FACTS, LAX, MORE, QUICK
 
 
@@ -94,3 +96,60 @@ def test_stray_weights_are_left_alone(tmp_path, tiny_folder):
     folder = shutil.copytree(tiny_folder, tmp_path / "model")
     (folder / "consolidated.safetensors").write_bytes(b"another layout of the same weights")
     assert [path.name for path in Checkpoint.open(folder).shards] == ["model.safetensors"]
+
+
+def test_who_has_no_name_here_is_asked_for_one(monkeypatch):
+    def unnamed():
+        raise KeyError("getpwuid(): uid not found: 1000")
+
+    monkeypatch.setattr("getpass.getuser", unnamed)
+    monkeypatch.delenv("PERDURE_USER", raising=False)
+    with pytest.raises(SettingError, match="--as NAME"):
+        current_user()
+    monkeypatch.setenv("PERDURE_USER", "kato")
+    assert current_user() == "kato"
+
+
+@pytest.mark.parametrize("broken", ["perdure.workspace.workspace.write_atomic", "perdure.workspace.Archive.promote"])
+def test_a_creation_that_broke_off_is_finished_when_it_is_opened(tmp_path, tiny_folder, monkeypatch, broken):
+    def full(*_given, **_named):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(broken, full)
+        with pytest.raises(OSError, match="No space"):
+            Workspace.init(tmp_path / "shop", tiny_folder, actor="sato")
+    shop = Workspace.open(tmp_path / "shop")
+    assert shop.archive.aliases()["production"].name == "v0"
+    assert shop.policy.approvers("production") == 1
+    assert [(row.action, row.actor) for row in shop.archive.log()] == [
+        ("create", "sato"), ("policy", "sato"), ("promote", "sato"),
+    ]  # fmt: skip
+
+
+def test_a_policy_of_other_limits_is_not_put_back_by_the_default(tiny_shop):
+    tiny_shop.set_policy(LAX, actor="sato")
+    (tiny_shop.folder / "policy.toml").unlink()
+    with pytest.raises(SettingError, match=r"policy\.toml cannot be read"):
+        _ = Workspace.open(tiny_shop.folder).policy
+
+
+def test_a_broken_policy_is_told_before_anything_is_solved(tiny_shop, monkeypatch):
+    monkeypatch.setattr("perdure.workspace.edits.solve", lambda *_, **__: pytest.fail("something was solved"))
+    (tiny_shop.folder / "policy.toml").write_text("[edits")
+    with pytest.raises(SettingError, match="no TOML"):
+        tiny_shop.edit(FACTS, config=QUICK)
+
+
+def test_who_may_not_do_it_is_told_before_the_work(tiny_shop, tmp_path, monkeypatch):
+    (tmp_path / "task.jsonl").write_text('{"question": "a", "answer": "b"}\n')
+    tiny_shop.grant("sato", "admin", by="sato")
+    monkeypatch.setattr(tiny_shop, "load", lambda *_: pytest.fail("a model was loaded"))
+    for refused in (
+        lambda: tiny_shop.edit(FACTS, config=QUICK, actor="kato"),
+        lambda: tiny_shop.tune(tmp_path / "task.jsonl", actor="kato"),
+        lambda: tiny_shop.measure("v0", actor="kato"),
+        lambda: tiny_shop.recover("v0", vector_sample.function(), actor="kato"),
+    ):
+        with pytest.raises(RefusedError, match="kato has no role"):
+            refused()

@@ -4,6 +4,7 @@ Exit codes: 0 done; 1 failed; 2 wrong use or setting; 3 bad requests; 4 model no
 usable; 6 refused by a rule; 7 damaged data; 130 interrupted.
 """
 
+import inspect
 import os
 import sys
 
@@ -56,6 +57,19 @@ changes = (create, change, tune, plan, pool)
 looks = (look, ask, lineage, decide, *rules, trace, *vector_commands, concepts, monitor, kpi, notify)
 for group in (*changes, *looks, serve, records, integrations, methods, models, demo):
     group.add_to(app)
+
+
+def _reflow(group: typer.Typer) -> None:
+    """Make each paragraph of help one long line, which breaks where the terminal ends and not where the source does."""
+    for command in group.registered_commands:
+        parts = (inspect.getdoc(command.callback) or "").split("\n\n")
+        command.help = "\n\n".join(part if part.startswith(" ") else part.replace("\n", " ") for part in parts)
+    for inner in group.registered_groups:
+        if inner.typer_instance is not None:
+            _reflow(inner.typer_instance)
+
+
+_reflow(app)
 
 
 @app.callback()

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from perdure.cli.console import say, say_json, table
+from perdure.cli.console import note, say, say_json, table
 from perdure.cli.options import AsJson, Device, Folder, opened
 
 
@@ -43,6 +43,8 @@ def ask(
         for found in chosen:
             with shop.answering(found, prompt) as by:
                 text = chat_prompt(by.tokenizer, prompt) if chat else prompt
+                if chat and text == prompt:
+                    note(f"{found.name} has no chat template and is asked without one", style="dim")
                 answers.append((found.name, complete(by.model, by.tokenizer, [text], max_new_tokens=tokens)[0]))
             if by.route is not None:
                 routes[found.name] = by.route

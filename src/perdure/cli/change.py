@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from perdure.cli.console import note, say, say_json, table
+from perdure.cli.console import counted, note, say, say_json, table
 from perdure.cli.look import say_report
 from perdure.cli.options import Actor, AsJson, Device, Folder, opened
 from perdure.cli.removing import Shown, check_alone, remove_facts
@@ -107,7 +107,7 @@ def edit(
     from perdure.workspace import Settings
     from perdure.workspace.tracing import ensure_trace
 
-    texts = _read_text(text) if text else None
+    texts = read_text(text) if text else None
     if remove:
         check_alone(context)
         with opened(workspace, quiet=json, device=device) as shop:
@@ -148,7 +148,7 @@ def edit(
         say(f"Next: perdure report {version.name}, perdure approve {version.name} --as NAME", style="dim")
 
 
-def _read_text(path: Path) -> tuple[str, ...]:
+def read_text(path: Path) -> tuple[str, ...]:
     """The lines of a text file.
 
     Raises:
@@ -199,7 +199,7 @@ def _tell_version(shop: "Workspace", version: "Version", plan: "EditPlan") -> No
     """What was made, and where it differs from what was asked."""
     recipe = version.manifest.recipe
     count, how = recipe["facts"]["count"], f"{recipe['editor']} + {recipe['restraint']}"
-    say(f"{version.name}: {count} facts, {how}, on {shop.version(plan.parent).name}")
+    say(f"{version.name}: {counted(count, 'fact')}, {how}, on {shop.version(plan.parent).name}")
     if recipe.get("limit"):
         note(f"limit passed {recipe['limit']}", style="yellow")
     if recipe.get("stopped"):
@@ -226,7 +226,7 @@ def _tell_plan(shop: "Workspace", plan: "EditPlan", json: bool) -> None:
         facts = [fact.model_dump() for fact in plan.facts]
         say_json({"parent": plan.parent, "recipe": recipe, "facts": facts, "preset_hint": match and match.name})
         return
-    say(f"Would edit {shop.version(plan.parent).name} with {len(plan.facts)} facts; nothing was computed.")
+    say(f"Would edit {shop.version(plan.parent).name} with {counted(len(plan.facts), 'fact')}; nothing was computed.")
     rows = [[fact.prompt, fact.target_new, fact.target_true or ""] for fact in plan.facts[:20]]
     table("Facts" + (" (the first 20)" if len(plan.facts) > 20 else ""), ["prompt", "new answer", "old answer"], rows)
     for name in ("editor", "preset", "config", "layers", "restraint", "restraint_config", "batch_size"):

@@ -74,6 +74,7 @@ def drop(
     name: Annotated[str, typer.Argument(help="The set's name, as `perdure concepts sets` shows it.")],
     workspace: Folder = Path(),
     actor: Actor = "",
+    json: AsJson = False,
 ) -> None:
     """Have a labelled set probed no longer; takes who may change the policy.
 
@@ -84,4 +85,7 @@ def drop(
 
     with opened(workspace, quiet=True) as shop:
         drop_set(shop, name, actor=actor or current_user())
+    if json:
+        say_json({"dropped": name})
+        return
     say(f"{name} is probed no longer.")

@@ -49,7 +49,9 @@ def find(
     traffic: Annotated[
         Path | None, typer.Option(help="What users send, with a count where it is known; ranks the concepts.")
     ] = None,
-    words: Annotated[Path | None, typer.Option(help="Names to choose from, one a line.", exists=True)] = None,
+    words: Annotated[
+        Path | None, typer.Option(help="Names to choose from, one a line.", exists=True, dir_okay=False)
+    ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Also where concepts are protected already.")] = False,
     settings: Settings = None,
     workspace: Folder = Path(),
@@ -263,9 +265,9 @@ def _is_workspace(folder: Path) -> bool:
 
 
 def _lines(file: Path | None) -> list[str] | None:
-    if file is None:
-        return None
-    return [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    from perdure.cli.change import read_text
+
+    return None if file is None else [line.strip() for line in read_text(file)]
 
 
 def _tell(card: "Discovery", marks: "Marks", *, json: bool) -> None:

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from perdure.errors import PerdureError, RequestError
+from perdure.errors import PerdureError
 from perdure.progress import silent
 
 out = Console(highlight=False, soft_wrap=True)
@@ -84,10 +84,14 @@ def _note_stages(stage: str, done: int, total: int) -> None:
 
 def fail(error: PerdureError) -> int:
     """Print an error for a person and give its exit code."""
-    err.print(f"[bold red]error:[/] {escape(str(error))}")
-    if isinstance(error, RequestError) and error.problems:
-        err.print("Nothing was edited. Mend these rows, or leave them out with --skip-bad.", style="dim")
+    text = str(error).replace("(skip_bad=True)", "(--skip-bad, where a command has it)")
+    err.print(f"[bold red]error:[/] {escape(text)}")
     return error.exit_code
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: 1 fact, 2 facts."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def percent(value: float) -> str:

@@ -7,10 +7,12 @@ import typer
 
 from perdure.cli.console import note, say, say_json
 from perdure.cli.options import Actor, AsJson, Folder, opened
-from perdure.errors import WorkspaceError
+from perdure.errors import SettingError, WorkspaceError
 
 if TYPE_CHECKING:
     from perdure.workspace import Workspace
+
+_LONGEST = 168  # hours that a broken glass counts
 
 Who = Annotated[str, typer.Option("--as", envvar="PERDURE_USER", help="Who decides; never who asked for the change.")]
 
@@ -145,6 +147,8 @@ def break_glass(
     """
     from datetime import timedelta
 
+    if not 0 < hours <= _LONGEST:
+        raise SettingError(f"--hours lies above 0 and is at most {_LONGEST}; given {hours:g}")
     with opened(workspace, quiet=True) as shop:
         broken = shop.break_glass(version, alias, actor, reason, timedelta(hours=hours))
         name = shop.version(version).name

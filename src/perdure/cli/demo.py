@@ -35,13 +35,17 @@ def add_to(app: typer.Typer) -> None:
 def demo(
     folder: Annotated[Path, typer.Argument(help="The workspace to create.")] = Path("demo-shop"),
     model: Annotated[str, typer.Option("--model", "-m", help="As for `perdure init`.")] = "smollm2-135m",
-    facts: Annotated[Path | None, typer.Option(help="Facts of your own instead of the built-in ones.")] = None,
+    facts: Annotated[
+        Path | None, typer.Option(help="Facts of your own instead of the built-in ones.", exists=True, dir_okay=False)
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Go through everything once on a real model: edit, measure, approve, promote, roll back, verify.
 
     The same facts are edited twice from the same base: by MEMIT with PRUNE, and by plain fine-tuning as the
     baseline. Run again, it goes on where it stopped.
+
+    Example: perdure demo demo-shop
     """
     from perdure.cli.start import quieten
     from perdure.content import write_atomic

@@ -92,7 +92,10 @@ def entered(
     workspace: Folder = Path(),
     json: AsJson = False,
 ) -> None:
-    """List what was entered, oldest first."""
+    """List what was entered, oldest first.
+
+    Example: perdure kpi list --all
+    """
     with opened(workspace, quiet=True) as shop:
         found = _plain(shop, shop.kpis(corrected=everything))
     if json:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from perdure.cli.console import note, say, say_json, table
+from perdure.cli.console import counted, note, say, say_json, table
 from perdure.cli.look import say_report
 from perdure.cli.tune import tell_end
 
@@ -85,7 +85,8 @@ def _tell_plan(shop: "Workspace", probes: "Sequence[Probe]", settings: dict[str,
     if json:
         say_json([{"parent": plan.parent, "recipe": plan.recipe(), "notes": plan.probe.notes} for plan in plans])
         return
-    say(f"Would tune {shop.version(plans[0].parent).name} on {len(plans)} labelled sets; nothing was computed.")
+    parent = shop.version(plans[0].parent).name
+    say(f"Would tune {parent} on {counted(len(plans), 'labelled set')}; nothing was computed.")
     rows = [
         [each.name, each.side, str(len(each.classes)), str(len(each.train)), str(len(each.test))] for each in probes
     ]

@@ -53,7 +53,10 @@ def fact(
     workspace: Folder = Path(),
     json: AsJson = False,
 ) -> None:
-    """Show everything about one fact or task: who asked, when, where it lives, whether it still holds."""
+    """Show everything about one fact or task: who asked, when, where it lives, whether it still holds.
+
+    Example: perdure fact 84c636653fed
+    """
     with opened(workspace, quiet=True) as shop:
         found = shop.lineage_of(name)
     if json:

@@ -57,7 +57,9 @@ def measure(
 
 def report(
     version: Annotated[str, typer.Argument(help="A measured version.")],
-    file: Annotated[Path | None, typer.Option("--out", "-o", help="The page.", show_default="VERSION.html")] = None,
+    file: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The page.", show_default="VERSION.html", dir_okay=False)
+    ] = None,
     language: Annotated[str, typer.Option("--language", help="Of the page: en or ja.")] = "en",
     workspace: Folder = Path(),
     json: AsJson = False,
@@ -86,11 +88,14 @@ def report(
 
 
 def show(
-    version: Annotated[str, typer.Argument(help="A version, an alias, or the start of an id.")],
+    version: Annotated[str, typer.Argument(help="A version, an alias, or the first six or more digits of an id.")],
     workspace: Folder = Path(),
     json: AsJson = False,
 ) -> None:
-    """Show what a version is: parent, recipe, status, storage, facts."""
+    """Show what a version is: parent, recipe, status, storage, facts.
+
+    Example: perdure show v1
+    """
     with opened(workspace, quiet=True) as shop:
         found = shop.version(version)
         storage = shop.archive.storage(found)
@@ -114,7 +119,11 @@ def show(
     if json:
         say_json(card)
         return
-    table(found.name, ["", ""], [[name, str(value)] for name, value in card.items() if name != "facts"])
+    table(
+        found.name,
+        ["", ""],
+        [[name, "" if value is None else str(value)] for name, value in card.items() if name != "facts"],
+    )
     if facts:
         rows = [[fact.short_id, fact.prompt, fact.target_new, fact.source or ""] for fact in facts]
         table("Facts asked for", ["id", "prompt", "new answer", "from"], rows)
@@ -132,7 +141,10 @@ def _made_with(recipe: "Mapping[str, Any]") -> str:
 
 
 def versions(workspace: Folder = Path(), json: AsJson = False) -> None:
-    """List all versions, what points to them, and what they were made with."""
+    """List all versions, what points to them, and what they were made with.
+
+    Example: perdure versions
+    """
     with opened(workspace, quiet=True) as shop:
         found = shop.archive.versions()
         heads = shop.archive.aliases()
@@ -196,6 +208,8 @@ def diff(
     if rows:
         columns = ["tensor (largest moves first)", "rank", "‖ΔW‖", "of ‖W‖", "σ_max(ΔW)"]
         table("Where the weights moved", columns, rows)
+    if found.changed > len(rows):
+        say(f"and {found.changed - len(rows)} more that moved less", style="dim")
     for title, lines in (("Learnt", found.learnt), ("Lost", found.lost)):
         if lines:
             table(title, ["question", found.first, found.second], [list(line) for line in lines])

@@ -15,7 +15,10 @@ def add_to(app: typer.Typer) -> None:
 
 
 def methods(json: AsJson = False) -> None:
-    """List every registered method with its settings and its source, and published settings by model."""
+    """List every registered method with its settings and its source, and published settings by model.
+
+    Example: perdure methods
+    """
     from perdure.editing.presets import PRESETS, presets_of
     from perdure.registry import editors, measures, regularizers, restraints
 

@@ -18,7 +18,10 @@ def add_to(app: typer.Typer) -> None:
 
 @group.command("list")
 def list_models(json: AsJson = False) -> None:
-    """List the models that a package registry carries; they need no model hub."""
+    """List the models that a package registry carries; they need no model hub.
+
+    Example: perdure models list
+    """
     from perdure.models.catalogue import CATALOGUE
 
     if json:

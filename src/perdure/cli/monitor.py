@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from perdure.cli.console import note, say, say_json, table
-from perdure.cli.options import Actor, AsJson, Device, Folder, opened
+from perdure.cli.options import AsJson, Device, Folder, opened
 from perdure.errors import PerdureError, SettingError
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 group = typer.Typer(no_args_is_help=True, help="The monitor: what serves, asked again; drift beyond the policy.")
 Alias = Annotated[str, typer.Option("--alias", help="Whose version.")]
+Asker = Annotated[str, typer.Option("--as", envvar="PERDURE_USER", help="Who asks.", show_default="perdure itself")]
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _ORDER = {"alert": 0, "unclear": 1, "fine": 2}
 
@@ -33,7 +34,7 @@ def add_to(app: typer.Typer) -> None:
 def run(
     alias: Alias = "production",
     every: Annotated[str, typer.Option(metavar="TIME", help="Again after so long: 30m, 6h, 1d. Once without.")] = "",
-    actor: Actor = "",
+    actor: Asker = "",
     workspace: Folder = Path(),
     device: Device = "cpu",
     json: AsJson = False,
@@ -83,7 +84,10 @@ def status(
     workspace: Folder = Path(),
     json: AsJson = False,
 ) -> None:
-    """Show what the last asking gave, and how many there were. Exit code 1 when something is beyond a limit."""
+    """Show what the last asking gave, and how many there were. Exit code 1 when something is beyond a limit.
+
+    Example: perdure monitor status
+    """
     with opened(workspace, quiet=True) as shop:
         seen = shop.observations(alias)
         held = shop.archive.aliases().get(alias)

@@ -5,12 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from perdure.cli.console import progress, say, say_json, table
+from perdure.cli.console import counted, progress, say, say_json, table
 from perdure.cli.options import Actor, AsJson, Folder, opened
 from perdure.errors import IntegrityError, SettingError, WorkspaceError
 
 if TYPE_CHECKING:
     from perdure.evidence import PackCheck
+
+_SHOWN = 80  # characters of a detail of the ledger, such as the text of a policy; --json has all
 
 
 def add_to(app: typer.Typer) -> None:
@@ -27,7 +29,10 @@ def log(
     workspace: Folder = Path(),
     json: AsJson = False,
 ) -> None:
-    """Show the ledger: who did what when. It can only grow, and each entry seals the ones before."""
+    """Show the ledger: who did what when. It can only grow, and each entry seals the ones before.
+
+    Example: perdure log --limit 10
+    """
     with opened(workspace, quiet=True) as shop:
         entries = shop.archive.log(limit)
     if json:
@@ -47,8 +52,10 @@ def _brief(details: object) -> str:
 
 
 def _short(value: object) -> str:
-    text = str(value)
-    return f"{text[:12]}…" if len(text) == 64 and set(text) <= set("0123456789abcdef") else text
+    text = " ".join(str(value).split())
+    if len(text) == 64 and set(text) <= set("0123456789abcdef"):
+        return f"{text[:12]}…"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def verify(
@@ -90,10 +97,12 @@ def verify(
     else:
         for problem in found.problems:
             say(problem, style="red")
-        counts = ", ".join(f"{value:,} {name}" for name, value in vars(found).items() if isinstance(value, int))
+        counts = ", ".join(
+            f"{value:,} {name.replace('_', ' ')}" for name, value in vars(found).items() if type(value) is int
+        )
         say(f"{'sound' if found.ok else 'DAMAGED'}: {counts}")
     if not found.ok:
-        raise IntegrityError(f"{len(found.problems)} problems; restore the workspace from a backup")
+        raise IntegrityError(f"{counted(len(found.problems), 'problem')}; restore the workspace from a backup")
 
 
 def _verify_evidence(path: Path, key: str, head: str, workspace: Path, json: bool) -> None:
@@ -111,7 +120,7 @@ def _verify_evidence(path: Path, key: str, head: str, workspace: Path, json: boo
     else:
         _say_check(found)
     if not found.ok:
-        raise IntegrityError(f"{path}: {len(found.problems)} problems; do not rely on it")
+        raise IntegrityError(f"{path}: {counted(len(found.problems), 'problem')}; do not rely on it")
 
 
 def _say_check(found: "PackCheck") -> None:
@@ -227,7 +236,10 @@ def apply(
 
 
 def clean(workspace: Folder = Path(), json: AsJson = False) -> None:
-    """Move objects that nothing refers to into quarantine."""
+    """Move objects that nothing refers to into quarantine.
+
+    Example: perdure clean
+    """
     with opened(workspace, quiet=True) as shop:
         found = shop.archive.collect_garbage()
     if json:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from perdure.cli.console import percent, say, say_json, table
+from perdure.cli.console import counted, percent, say, say_json, table
 from perdure.errors import SettingError
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def remove_facts(
 def _tell_result(name: str, plan: "RemovalPlan", report: "Report | None") -> None:
     from perdure.cli.look import say_report
 
-    say(f"{name}: {plan.origin.name} without {_count(len(plan.removed))}, on {plan.parent.name}")
+    say(f"{name}: {plan.origin.name} without {counted(len(plan.removed), 'fact')}, on {plan.parent.name}")
     if report is not None:
         say_report(report)
         say(f"Next: perdure report {name}, perdure approve {name} --as NAME", style="dim")
@@ -100,7 +100,7 @@ def _tell_plan(plan: "RemovalPlan", json: bool) -> None:
             }
         )
         return
-    say(f"Would take {_count(len(plan.removed))} out of {plan.origin.name}; nothing was computed.")
+    say(f"Would take {counted(len(plan.removed), 'fact')} out of {plan.origin.name}; nothing was computed.")
     rows = [[fact.short_id, fact.prompt, fact.target_new] for fact in plan.removed[:_SHOWN]]
     table("To be taken out", ["id", "prompt", "taught answer"], rows)
     _tell_steps(plan)
@@ -110,14 +110,11 @@ def _tell_steps(plan: "RemovalPlan") -> None:
     """One line per edit that is done again, with what it costs."""
     say(f"The new version stands on {plan.parent.name}, the last one before any of them was taught.")
     for name, step, known in zip(plan.names, plan.steps, plan.known, strict=True):
+        verb = "is" if len(step.facts) == 1 else "are"
         how = "solved again from the target values that were kept"
         if known < len(step.facts):
             how = f"taught again: no target values were kept of {len(step.facts) - known}"
-        say(f"{name} ({step.method.name}): the other {_count(len(step.facts))} are {how}.", style="dim")
-
-
-def _count(number: int) -> str:
-    return "1 fact" if number == 1 else f"{number} facts"
+        say(f"{name} ({step.method.name}): the other {counted(len(step.facts), 'fact')} {verb} {how}.", style="dim")
 
 
 def say_removal(removal: "RemovalMeasures") -> None:

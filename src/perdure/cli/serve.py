@@ -175,13 +175,13 @@ def invite(
 
     with opened(workspace, quiet=True) as shop:
         services, who = Services.over(shop), actor or current_user()
+        for each in role or ():  # what is refused here leaves no account behind
+            shop.grant(name, each, by=who)
         own, code = services.accounts.invite(name)
         shop.archive.record("invitation", {"account": own}, actor=who)
         if address:
             services.identities.expect(own, address)
             shop.archive.record("address set", {"account": own}, actor=who)
-        for each in role or ():
-            shop.grant(own, each, by=who)
     if json:
         say_json({"name": own, "code": code})
         return

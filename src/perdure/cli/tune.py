@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from perdure.cli.change import parse_settings
-from perdure.cli.console import note, say, say_json, table
+from perdure.cli.console import counted, note, say, say_json, table
 from perdure.cli.look import say_report
 from perdure.cli.options import Actor, AsJson, Device, Folder, opened
 from perdure.errors import SettingError
@@ -34,7 +34,7 @@ Regularize = Annotated[
         "-r",
         metavar="NAME[=WEIGHT]",
         help="What holds the model; repeat for several. See `perdure methods`.",
-        show_default="distillation on anchors",
+        show_default="kfac, and distillation on anchors; in a pool none; of an encoder feature_distance",
     ),
 ]
 Settings = Annotated[
@@ -218,7 +218,7 @@ def _tell_plan(
     if json:
         say_json([{"parent": plan.parent, "recipe": plan.recipe(), "notes": plan.task.notes} for plan in plans])
         return
-    say(f"Would tune {shop.version(plans[0].parent).name} with {len(tasks)} tasks; nothing was computed.")
+    say(f"Would tune {shop.version(plans[0].parent).name} with {counted(len(tasks), 'task')}; nothing was computed.")
     rows = [
         [task.name, str(len(task.train)), str(len(task.validation)), str(len(task.test)), task.instruction[:60]]
         for task in tasks

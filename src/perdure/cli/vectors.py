@@ -49,7 +49,10 @@ def add_to(app: typer.Typer) -> None:
 
 @group.command("list")
 def list_functions(json: AsJson = False) -> None:
-    """List the built-in functions: skills that a model can be asked for by examples alone."""
+    """List the built-in functions: skills that a model can be asked for by examples alone.
+
+    Example: perdure vectors list
+    """
     from perdure.measuring.suites import Suite
 
     known = dict(sorted(Suite.built_in().functions.items()))

@@ -13,7 +13,7 @@ from perdure.errors import ModelError
 from perdure.models.adapters import plain_view
 from perdure.models.checkpoint import PROCESSOR_FILES, Checkpoint
 from perdure.models.classes import blank_model
-from perdure.models.loading import build, load_tokenizer
+from perdure.models.loading import build, load_generation_config, load_tokenizer
 from perdure.models.tensor_files import Blank, write_tensors
 
 
@@ -61,13 +61,14 @@ def fits(checkpoint: Checkpoint) -> bool:
     Of tied tensors one is enough.
 
     Raises:
-        ModelError: The config or the tokenizer is not understood.
+        ModelError: The config, the tokenizer or the end tokens are not understood.
     """
     from transformers import AutoConfig
 
     try:
         config = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=False)
         load_tokenizer(checkpoint.folder, config)
+        load_generation_config(checkpoint.folder)
         model = blank_model(config, checkpoint.entries)
     except (ValueError, OSError, KeyError, RuntimeError, TypeError, AttributeError, StrictDataclassError) as error:
         raise ModelError(f"The model in {checkpoint.folder} cannot be built: {error}") from error

@@ -1,5 +1,6 @@
 """GGUF files, de-quantised into an ordinary model folder."""
 
+import struct
 from pathlib import Path
 
 import torch
@@ -34,7 +35,7 @@ def convert(file: Path, folder: Path) -> None:
             dtype=torch.float32,
             quantization_config=GgufConfig(dequantize=True),
         )
-    except (ValueError, OSError, KeyError, RuntimeError) as error:
+    except (ValueError, OSError, LookupError, RuntimeError, TypeError, AttributeError, struct.error) as error:
         raise ModelError(f"{file} cannot be converted: {error}") from error
     # transformers leaves the model flagged as quantised, and save_pretrained would refuse it.
     if getattr(model.config, "quantization_config", None) is not None:

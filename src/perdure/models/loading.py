@@ -155,7 +155,7 @@ def build(folder: Path, tensors: Mapping[str, Tensor], *, device: str = "cpu", d
     Raises:
         ModelError: The weights do not fit the config one to one, or one is not finite.
     """
-    from transformers import AutoConfig, GenerationConfig
+    from transformers import AutoConfig
 
     target = _device(device)
     broken = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
@@ -163,7 +163,7 @@ def build(folder: Path, tensors: Mapping[str, Tensor], *, device: str = "cpu", d
         raise ModelError(f"{len(broken)} tensors hold NaN or infinite numbers, for example {broken[0]}")
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        tokenizer = load_tokenizer(folder, config)
+        tokenizer, generation = load_tokenizer(folder, config), load_generation_config(folder)
         model_class = type(blank_model(config, tensors))  # the auto class takes no weights from memory
         model, found = model_class.from_pretrained(
             None,
@@ -176,8 +176,8 @@ def build(folder: Path, tensors: Mapping[str, Tensor], *, device: str = "cpu", d
     except (ValueError, OSError, KeyError, RuntimeError, TypeError, AttributeError, StrictDataclassError) as error:
         raise ModelError(f"The model in {folder} cannot be built: {error}") from error
     _check_loading(folder, found)
-    if (folder / "generation_config.json").is_file():  # the end tokens of a chat model often stand only there
-        model.generation_config = GenerationConfig.from_pretrained(folder)
+    if generation is not None:
+        model.generation_config = generation
     return model.to(target).eval().requires_grad_(False), tokenizer
 
 
@@ -188,6 +188,16 @@ def load_tokenizer(folder: Path, config: Any) -> Any | None:
     if is_encoder(config) and not any((folder / name).is_file() for name in TOKENIZER_FILES):
         return None
     return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+
+
+def load_generation_config(folder: Path) -> Any | None:
+    """How the model in `folder` says that it ends an answer; None where it says nothing.
+
+    The end tokens of a chat model often stand only there.
+    """
+    from transformers import GenerationConfig
+
+    return GenerationConfig.from_pretrained(folder) if (folder / "generation_config.json").is_file() else None
 
 
 def _device(name: str) -> torch.device:

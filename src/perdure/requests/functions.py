@@ -91,8 +91,12 @@ def _rows(path: Path, text: str) -> Iterator[tuple[str, Any]]:
     """Where each row stands, and the row."""
     kind = path.suffix.lower()
     if kind == ".csv":
-        for number, row in enumerate(csv.DictReader(io.StringIO(text), strict=True), 2):
-            yield f"line {number}", row
+        table = csv.DictReader(io.StringIO(text), strict=True)
+        try:
+            for row in table:
+                yield f"line {table.line_num}", row
+        except csv.Error as error:
+            raise RequestError(f"{path.name}, line {table.line_num} is broken CSV: {error}") from error
     elif kind == ".json":
         found = _list_in(path, _parsed(path, "", text))
         yield from ((f"row {number}", row) for number, row in enumerate(found, 1))
@@ -120,7 +124,7 @@ def _list_in(path: Path, found: Any) -> list[Any]:
 def _parsed(path: Path, where: str, text: str) -> Any:
     try:
         return json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits are a ValueError, too
         raise RequestError(f"{path.name}{where} is no JSON: {error}") from error
 
 

@@ -47,6 +47,8 @@ def anchor_rows(
     Raises:
         SettingError: More passages are asked for than there are.
     """
+    if not count:
+        return []
     if source == "own":
         return _own(model, tokenizer, count, seed, progress)
     texts = built_in_texts()

@@ -178,9 +178,10 @@ def advise_tasks(
         probe: Take a few steps for their time; the weights are put back.
 
     Raises:
-        RefusedError: The version stands on a rejected one.
+        RefusedError: The version stands on a rejected one, or the model is an encoder.
         SettingError: A setting that does not exist or is out of range.
     """
+    shop.require_text("planning")
     checked(TuningConfig, {**usual_settings(), **_on_top(usual_settings(), given)}, "tuning")
     parent = shop.version(on) if on else shop.newest()
     rejected = shop.rejected(parent)

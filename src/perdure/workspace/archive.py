@@ -86,7 +86,9 @@ class Archive(Lineages):
         folder = Path(folder)
         if not (folder / FILE_NAME).is_file():
             reason = "its creation did not finish" if (folder / _UNFINISHED).exists() else f"no {FILE_NAME}"
-            raise WorkspaceError(f"{folder} holds no workspace ({reason}). Create one there first")
+            raise WorkspaceError(
+                f"{folder} holds no workspace ({reason}). Create one with perdure init, or name its folder: --workspace"
+            )
         archive = cls(folder)
         with translated(f"opening {folder}"):
             archive._check_schema()

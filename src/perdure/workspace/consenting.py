@@ -78,6 +78,8 @@ class Consenting(Governing):
         actor, version = checked_actor(actor), self._own(version)
         if not reason.strip():
             raise SettingError("a rejection needs its reason, so that the requester can act on it; given none")
+        if version.parent is None:
+            raise RefusedError(f"{version.name} is the base, on which every version stands, and cannot be rejected")
         with self._writing("reject", actor), self._database.transaction() as connection:
             latest = decisions.latest_report(connection, version.id)
             values = {"version": version.id, "decision": "rejected", "report": latest, "policy": None}

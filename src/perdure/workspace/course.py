@@ -51,6 +51,7 @@ class Watch:
             restrained: From what is solved on the parent to what would be added to its weights.
         """
         self._shop, self._plan, self._network = shop, plan, network
+        self._limits = shop.policy.weights  # a policy that cannot be read is told before the work, not after
         self._base = shop.archive.lineage(parent)[0]
         self._before, self._restrained = before, restrained
         self._earlier = shop.facts_in_force(parent)
@@ -109,7 +110,7 @@ class Watch:
         return by_age(knows(*self._network, facts, self._shop.progress), taught)
 
     def _limit(self, growth: Sequence[Growth]) -> str:
-        limits = self._shop.policy.weights
+        limits = self._limits
         for found in growth:
             for words, value, limit in (
                 ("the condition number over the base's", found.condition_ratio, limits.condition_ratio),

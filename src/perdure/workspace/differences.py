@@ -104,8 +104,14 @@ def diff_versions(shop: "Workspace", first: Version, second: Version) -> Diff:
         ripple=compare_cases(followed),
         ripple_summary=summarise(followed),
         comparisons=(retention.overall, *retention.parts) if retention else (),
-        note=f"Not measured: {unmeasured}. Run perdure measure for what was kept." if unmeasured else "",
+        note=_note(shop, second, unmeasured),
     )
+
+
+def _note(shop: "Workspace", second: Version, unmeasured: str) -> str:
+    if shop.is_encoder:
+        return f"What an encoder recognises stands in the report of a version: perdure report {second.name}."
+    return f"Not measured: {unmeasured}. Run perdure measure for what was kept." if unmeasured else ""
 
 
 def _both(shop: "Workspace", versions: tuple[Version, Version], name: str) -> "tuple[Tensor, Tensor]":

@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from perdure.editing.layers import default_layers
+from pydantic import BaseModel
+
+from perdure.editing.layers import check_layers, default_layers
 from perdure.editing.presets import preset_settings
 from perdure.errors import SettingError
 from perdure.registry import editors
@@ -55,6 +57,18 @@ def choose(shop: "Workspace", parent: "Version", settings: "Settings") -> LayerC
     if isinstance(asked, str):
         raise SettingError(f"layers are traced, depth, or numbers such as 4,5,6; given {asked!r}")
     return _choice(name, asked, "given")
+
+
+def check_chosen(shop: "Workspace", parent: "Version", config: BaseModel) -> None:
+    """Check that the model has the layers that an editor's settings name; no weight is read.
+
+    Raises:
+        SettingError: It does not.
+    """
+    one = getattr(config, "layer", None)
+    named = getattr(config, "layers", None) or ([] if one is None else [one])
+    if named:
+        check_layers(named, shop.layout(parent))
 
 
 def _by_settings(settings: "Settings", name: str) -> str:

@@ -2,16 +2,24 @@
 
 import getpass
 import os
+from contextlib import suppress
 from typing import Any
 
+from perdure.errors import RefusedError, SettingError
 from perdure.progress import Progress, silent
 from perdure.workspace.archive import Archive
 from perdure.workspace.records import Version
 
 
 def current_user() -> str:
-    """Who acts when nobody is named: `$PERDURE_USER`, else the login name."""
-    return os.environ.get("PERDURE_USER") or getpass.getuser()
+    """Who acts when nobody is named: `$PERDURE_USER`, else the login name.
+
+    Raises:
+        SettingError: Neither is known.
+    """
+    with suppress(KeyError, OSError):  # a container's user need not have a name
+        return os.environ.get("PERDURE_USER") or getpass.getuser()
+    raise SettingError("nobody is logged in by a name here: say who acts, with --as NAME or in $PERDURE_USER")
 
 
 class Opened:
@@ -31,7 +39,10 @@ class Opened:
 
     def newest(self) -> Version:
         """The newest version with nothing rejected in its lineage: what the next edit stands on."""
-        return next(version for version in reversed(self.archive.versions()) if self.rejected(version) is None)
+        found = next((version for version in reversed(self.archive.versions()) if self.rejected(version) is None), None)
+        if found is None:
+            raise RefusedError("every version stands on one that was rejected: approve one of them again")
+        return found
 
     def rejected(self, version: Version) -> Version | None:
         """The version itself or its nearest ancestor that was rejected, if any."""

@@ -22,6 +22,7 @@ from perdure.models.tokens import encode, join, positions_of
 from perdure.progress import Progress
 from perdure.registry import Method, editors, restraints
 from perdure.requests import Fact, FactFile
+from perdure.settings import said_of
 from perdure.workspace.layer_choice import AskedLayers, LayerChoice
 from perdure.workspace.updates import Restraint
 
@@ -232,7 +233,9 @@ def resolve_config(method: Method, given: Mapping[str, Any]) -> BaseModel:
     try:
         return method.config.model_validate(dict(given))
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, part['loc'])) or 'settings'}: {part['msg']}" for part in error.errors())
+        wrong = "; ".join(
+            f"{'.'.join(map(str, part['loc'])) or 'settings'}: {said_of(part)}" for part in error.errors()
+        )
         allowed = ", ".join(name for name in method.config.model_fields if name != "kind") or "none"
         raise SettingError(f"{method.kind} {method.name}: {wrong}. Settings: {allowed}") from error
 

@@ -18,7 +18,12 @@ _KIND = "skills"
 
 
 def side_of(shop: "Workspace", version: "Version") -> Side:
-    """A version as one of the models that are compared."""
+    """A version as one of the models that are compared.
+
+    Raises:
+        RefusedError: It is an encoder.
+    """
+    shop.require_text("a skill")
     return Side(version.name, version.id, lambda: shop.load(version))
 
 

@@ -313,8 +313,10 @@ def tune_all(
         called: What messages call it.
 
     Raises:
+        RefusedError: The actor may not change the model.
         PerdureError: A task could not be trained; the message names it and the versions that were made.
     """
+    shop.archive.check_permitted("commit", actor)
     made: list[Version] = []
     for task in tasks:
         try:

@@ -8,7 +8,7 @@ from perdure.content import write_atomic
 from perdure.editing.corruption import TracedFact
 from perdure.editing.tracing import TraceConfig
 from perdure.errors import RefusedError
-from perdure.governance import default_policy_text
+from perdure.governance import default_policy_text, parse_policy
 from perdure.measuring import Report
 from perdure.measuring.sequences import in_force
 from perdure.measuring.skill_comparison import built_in_functions
@@ -26,7 +26,7 @@ from perdure.workspace.bases import base_checkpoint
 from perdure.workspace.deciding import POLICY_FILE
 from perdure.workspace.edits import carry_out
 from perdure.workspace.encoder_tuning import learn_set
-from perdure.workspace.layer_choice import AskedLayers, choose
+from perdure.workspace.layer_choice import AskedLayers, check_chosen, choose
 from perdure.workspace.measurements import measure_version
 from perdure.workspace.opened import current_user
 from perdure.workspace.pooling import tune_in_pool
@@ -83,9 +83,7 @@ class Workspace(Running, Serving):
             progress("copying the model", 1, 3)
             archive = Archive.create(Path(folder), checkpoint, actor=actor or current_user(), source=words)
         shop = cls(archive, progress=progress)
-        write_atomic(archive.folder / POLICY_FILE, default_policy_text().encode())
-        # The base is what serves today: a first rollback must have somewhere to go.
-        shop.promote("v0", "production", actor=actor, expected=None)
+        shop._begin()
         progress("copying the model", 3, 3)
         return shop
 
@@ -96,7 +94,23 @@ class Workspace(Running, Serving):
         Raises:
             WorkspaceError: There is none.
         """
-        return cls(Archive.open(Path(folder)), progress=progress, device=device)
+        shop = cls(Archive.open(Path(folder)), progress=progress, device=device)
+        if not (shop.folder / POLICY_FILE).exists():
+            shop._begin()  # a creation that broke off, on a full disk
+        return shop
+
+    def _begin(self) -> None:
+        """Put the default policy in force and the base in production where nothing ever was; the file comes last."""
+        base, text = self.version("v0"), default_policy_text()
+        entered, digest = self.archive.policy_in_force(), parse_policy(text).digest
+        if entered is None:
+            self.archive.put_policy(text, digest, actor=base.requester, origin="found")
+        elif entered.digest != digest:
+            return  # another one is in force, and its file is for people to put back
+        if not self.archive.aliases():
+            # The base is what serves today: a first rollback must have somewhere to go.
+            self.archive.promote(base, "production", actor=base.requester, policy=digest, expected=None)
+        write_atomic(self.folder / POLICY_FILE, text.encode())
 
     # Changing
 
@@ -126,7 +140,9 @@ class Workspace(Running, Serving):
             else check_facts(facts, skip_bad=skip_bad)
         )
         carried = len(self.facts_in_force(parent))
-        return plan_edit(parent.id, asked, settings, choose(self, parent, settings), carried=carried), asked
+        plan = plan_edit(parent.id, asked, settings, choose(self, parent, settings), carried=carried)
+        check_chosen(self, parent, plan.config)
+        return plan, asked
 
     def edit(
         self,
@@ -160,7 +176,13 @@ class Workspace(Running, Serving):
 
     def carry_out(self, plan: EditPlan, *, actor: str = "", texts: Sequence[str] | None = None) -> Version:
         """The candidate that a plan gives. An interrupted run of the same plan is taken up where it stopped."""
-        return carry_out(self, plan, actor=actor or current_user(), texts=texts)
+        return carry_out(self, plan, actor=self._permitted("commit", actor), texts=texts)
+
+    def _permitted(self, action: str, actor: str) -> str:
+        """Who acts, allowed to: told before the work and not after it."""
+        who = actor or current_user()
+        self.archive.check_permitted(action, who)
+        return who
 
     def plan_tuning(self, task: Task, settings: Mapping[str, Any], *, on: "str | Version" = "") -> TuningPlan:
         """What a tuning would do; nothing is computed.
@@ -223,7 +245,12 @@ class Workspace(Running, Serving):
         return tune_all(self, tasks, settings, on=on, actor=actor or current_user(), one=tune_in_pool)
 
     def remove(
-        self, facts: Sequence[str], *, on: "str | Version" = "", actor: str = "", texts: Sequence[str] | None = None
+        self,
+        facts: "str | Sequence[str]",
+        *,
+        on: "str | Version" = "",
+        actor: str = "",
+        texts: Sequence[str] | None = None,
     ) -> Version:
         """A candidate version without some of the facts that were taught; the others keep their answers.
 
@@ -233,11 +260,12 @@ class Workspace(Running, Serving):
             actor: Who asks for it.
             texts: The text of the second moments, where it was not the built-in passages.
         """
-        return self.carry_out_removal(plan_removal(self, facts, on=on, texts=texts), actor=actor, texts=texts)
+        named = [facts] if isinstance(facts, str) else facts
+        return self.carry_out_removal(plan_removal(self, named, on=on, texts=texts), actor=actor, texts=texts)
 
     def carry_out_removal(self, plan: RemovalPlan, *, actor: str = "", texts: Sequence[str] | None = None) -> Version:
         """The candidate that a removal gives. An interrupted run of the same removal is taken up where it stopped."""
-        return rebuild(self, plan, actor=actor or current_user(), texts=texts)
+        return rebuild(self, plan, actor=self._permitted("commit", actor), texts=texts)
 
     def facts(self, version: "str | Version") -> tuple[Fact, ...]:
         """The facts that a version was asked to learn, beyond its parent."""
@@ -274,7 +302,7 @@ class Workspace(Running, Serving):
             task_folder: A folder of lm-eval task files; without one, those that come with lm-eval.
             actor: Who asks for it.
         """
-        who = actor or current_user()
+        who = self._permitted("report", actor)
         self.settle_policy(who)
         return measure_version(self, self.version(ref), tasks=tasks, task_folder=task_folder, actor=who)
 
@@ -287,6 +315,7 @@ class Workspace(Running, Serving):
             facts: A file or a list of facts that it may know; those of the built-in suite when not given.
             config: The settings of causal tracing.
         """
+        self.require_text("tracing")
         rows = read_traced(Path(facts)) if isinstance(facts, (str, Path)) else facts
         return trace_base(self, rows, config or TraceConfig())
 
@@ -320,7 +349,7 @@ class Workspace(Running, Serving):
             source=self.version(source),
             others=list(others) or built_in_functions(),
             config=config or VectorConfig(),
-            actor=actor or current_user(),
+            actor=self._permitted("commit", actor),
         )
 
     def compare_skills(

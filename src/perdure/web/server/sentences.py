@@ -83,6 +83,7 @@ DECISIONS = (
     N_("the policy changed since it was seen (now {digest}…)"),
     N_("the report of {version} changed since it was seen (now {digest}…); look again"),
     N_("a rejection needs its reason, so that the requester can act on it; given none"),
+    N_("{version} is the base, on which every version stands, and cannot be rejected"),
     N_("a comment needs words; given none"),
     N_("a review needs words; given none"),
     N_("emergency {number} was reviewed by {name} already"),
