@@ -5,10 +5,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -262,20 +262,14 @@ def kept_states(shop: "Workspace", version: Version) -> dict[str, dict[str, Tens
 
 
 def unheld_tasks(shop: "Workspace", version: Version) -> int:
-    """How many earlier tasks left a version tuned with kfac no information, so that nothing of them was held."""
-    known = _tasks_held(_folder(shop, version) / "kfac.safetensors") - 1
-    earlier = shop.archive.lineage(version)[1:-1]
+    """How many earlier tasks left a version tuned with kfac no information, so that nothing of them was held.
+
+    Each task passes on what the one before it left, so a task without it breaks the chain for all before itself.
+    """
+    earlier = reversed(shop.archive.lineage(version)[1:-1])
     tuned = [step for step in earlier if step.manifest.recipe.get("kind") == TUNING]
-    return max(0, len(tuned) - known)
-
-
-def _tasks_held(file: Path) -> int:
-    """Of how many tasks a file of kfac holds information, by its header; one, the version's own, without it."""
-    if not file.is_file():
-        return 1
-    with safe_open(file, framework="pt") as kept:
-        rests = [name for name in kept.keys() if name.startswith("outer.rest.")]  # noqa: SIM118 - no mapping
-        return max((kept.get_slice(name).get_shape()[0] for name in rests), default=1)
+    held = takewhile(lambda step: (_folder(shop, step) / "kfac.safetensors").is_file(), tuned)
+    return len(tuned) - len(list(held))
 
 
 def kept_tests(shop: "Workspace", version: Version) -> tuple[Example, ...]:
