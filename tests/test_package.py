@@ -1,9 +1,11 @@
+import importlib.metadata
 import subprocess
 import sys
 
 import pytest
 
 import perdure
+from invoking import run
 from perdure.errors import UnknownNameError
 from perdure.registry import Registry, editors
 
@@ -15,6 +17,11 @@ def test_public_names_are_there_and_importing_is_light():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     with pytest.raises(AttributeError):
         _ = perdure.nothing
+
+
+def test_it_says_which_version_it_is():
+    assert perdure.__version__ == importlib.metadata.version("perdure")
+    assert run("--version").output.strip() == f"perdure {perdure.__version__}"
 
 
 def test_an_unknown_method_names_the_nearest():

@@ -6,7 +6,7 @@ candidate = ws.edit("facts.jsonl", editor="memit", restraint="prune")
 report = ws.measure(candidate)
 """
 
-from importlib import import_module
+from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,10 +25,13 @@ _PUBLIC = {  # read when asked for, so that importing perdure does not import to
     "Workspace": "perdure.workspace",
 }
 
+__version__: str
 __all__ = ["Delta", "Fact", "PerdureError", "Report", "Version", "Workspace"]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return metadata.version("perdure")
     if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_PUBLIC[name]), name)

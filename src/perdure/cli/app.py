@@ -10,6 +10,7 @@ import sys
 
 import typer
 
+import perdure
 from perdure.cli import (
     ask,
     canary,
@@ -38,7 +39,7 @@ from perdure.cli import (
     vector_recovery,
     vectors,
 )
-from perdure.cli.console import fail, note
+from perdure.cli.console import fail, note, say
 from perdure.errors import PerdureError
 
 app = typer.Typer(
@@ -72,10 +73,19 @@ def _reflow(group: typer.Typer) -> None:
 _reflow(app)
 
 
+def _tell_version(asked: bool) -> None:
+    if asked:
+        say(f"perdure {perdure.__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def settings(
     threads: int = typer.Option(
         0, "--threads", envvar="PERDURE_THREADS", min=0, help="CPU threads; 0: one on two cores or fewer, else all."
+    ),
+    version: bool = typer.Option(
+        False, "--version", callback=_tell_version, is_eager=True, help="Say which perdure this is, and end."
     ),
 ) -> None:
     """Update a foundation model without making it forget.

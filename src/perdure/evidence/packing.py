@@ -1,6 +1,5 @@
 """Writing a pack: the documents of a version, their manifest and its signature, as a folder or a zip file."""
 
-import importlib.metadata
 import stat
 import zipfile
 from collections.abc import Mapping
@@ -8,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import perdure
 from perdure.content import atomic_path, canonical_json, fresh_folder, write_synced
 from perdure.errors import SettingError, WorkspaceError
 from perdure.evidence.bom import bill_of_materials
@@ -117,7 +117,7 @@ def _about(facts: VersionFacts, key: "Ed25519PrivateKey") -> About:
         head=facts.rows[-1].hash,
         signer=fingerprint(public_part(key)),
         exported=now(),
-        perdure=importlib.metadata.version("perdure"),
+        perdure=perdure.__version__,
     )
 
 
