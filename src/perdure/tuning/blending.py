@@ -206,15 +206,22 @@ def _loss_at(run: Run, rows: Sequence[int], shares: Mapping[str, float]) -> floa
 def averaged(trained: Trained, shares: Mapping[str, float]) -> Iterator[None]:
     """While open, the trained weights are averaged with those of before: a tensor without a share stays."""
     moving = {name: trained.moving()[name] for name, share in shares.items() if share}
-    kept = {name: parameter.detach().clone() for name, (parameter, _) in moving.items()}
-    try:
+    with _holding({name: parameter for name, (parameter, _) in moving.items()}):
         with torch.no_grad():
             for name, (parameter, start) in moving.items():
                 parameter.lerp_(start.to(parameter), shares[name])
         yield
+
+
+@contextmanager
+def _holding(parameters: Mapping[str, Tensor]) -> Iterator[None]:
+    """Whatever is done to the parameters while it is open, they are put back."""
+    kept = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+    try:
+        yield
     finally:
         with torch.no_grad():
-            for name, (parameter, _) in moving.items():
+            for name, parameter in parameters.items():
                 parameter.copy_(kept[name])
 
 
@@ -270,14 +277,10 @@ class Averaging(TrainerCallback):  # type: ignore[misc]
         if self._shadow is None:
             return delta
         average = self._shadow.state()
-        kept = {name: parameter.detach().clone() for name, parameter in self._named().items()}
-        with torch.no_grad():
+        with _holding(self._named()), torch.no_grad():
             for name, parameter in self._named().items():
                 parameter.copy_(average[name])
-            found = self._trained.delta()
-            for name, parameter in self._named().items():
-                parameter.copy_(kept[name])
-        return found
+            return self._trained.delta()
 
     def on_train_begin(self, _args: Any, state: Any, _control: Any, **_more: Any) -> None:
         """Take up the average of the checkpoint that the training goes on from."""
