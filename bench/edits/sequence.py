@@ -128,7 +128,8 @@ class Course:
             self._warm  # noqa: B018 - statistics and factors are no part of the time of an edit
             with applied(self.model, self.carried(solved.delta)):
                 wall, cpu = time.perf_counter(), time.process_time()
-                around = Surroundings(keys, self.moments, carried=max(end, self.row.announced))
+                earlier = self.facts[: solved.done] if self.row.keeps_keys else ()
+                around = Surroundings(keys, self.moments, earlier=earlier, carried=max(end, self.row.announced))
                 step = method.call(self.model, self.tokenizer, batch, config, around)
                 took = Batch(len(batch), time.perf_counter() - wall, time.process_time() - cpu)
         except (EditError, SettingError) as error:

@@ -150,10 +150,11 @@ def test_facts_of_one_site_are_searched_for_together_unless_they_know_the_same_s
 
 
 def test_a_value_found_for_several_facts_is_not_known_once_one_of_them_is_gone():
-    joint, alone = torch.ones(2, 3), torch.zeros(2, 3)
-    values = {"a": joint, "b": joint.clone(), "c": alone}
-    assert unshared(values, {"a", "c"}).keys() == {"c"}
-    assert unshared(values, {"a", "b"}).keys() == {"a", "b"}
+    lyon, ada, orlan = FACTS
+    eats = Fact(subject="Ada", prompt="Ada eats", target_new="rice")
+    values = {fact.id: torch.zeros(2, 3) for fact in (lyon, ada)}
+    assert unshared(values, (lyon, ada, orlan), [eats]).keys() == {lyon.id}
+    assert unshared(values, (ada, orlan), [lyon]).keys() == {ada.id}
 
 
 def test_a_fact_that_needed_no_shift_is_searched_again_once_its_state_moved():

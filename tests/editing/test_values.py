@@ -2,8 +2,17 @@ import pytest
 import torch
 from bench.values import plain_values
 
-from perdure.editing.subjects import Contexts, last_mention, sample_contexts, subject_states, target_rows
+from perdure.editing import subjects
+from perdure.editing.subjects import (
+    Contexts,
+    companions,
+    last_mention,
+    sample_contexts,
+    subject_states,
+    target_rows,
+)
 from perdure.editing.values import ValueConfig, clip_norm, find_values
+from perdure.errors import RequestError
 from perdure.models import layout_of
 from perdure.requests import Fact
 
@@ -43,6 +52,49 @@ def test_facts_that_are_done_leave_and_the_others_go_on(tiny):
     assert len(set(found.steps)) > 1
     assert all(loss < 5.6 for loss, step in zip(found.losses, found.steps, strict=True) if step < 11)
     torch.testing.assert_close(found.shift, plain, rtol=1e-3, atol=1e-4)
+
+
+def test_an_earlier_fact_of_the_same_site_is_searched_for_as_if_it_were_taught_now(tiny):
+    model, tokenizer = tiny
+    old, new = Fact(subject="Ada", prompt="Ada eats", target_new="rice"), FACTS[1]
+    other = Fact(subject="Ada", prompt="Here Ada speaks", target_new="Latin")
+    at, config = anchors(model, tokenizer, Contexts())[1:2], ValueConfig(steps=6, learning_rate=0.5)
+    told = []
+
+    def search(facts, **more):
+        return find_values(
+            model, tokenizer, facts, LAYER, at.expand(len(facts), -1), contexts=Contexts(), config=config, **more
+        )
+
+    alone = search([new])
+    beside = search([new], beside=[other, old], on_done=told.append)
+    assert told == [1]
+    assert len(beside.losses) == len(beside.steps) == len(beside.shift) == 1
+    together = search([new, old])
+    torch.testing.assert_close(beside.shift, together.shift[:1])
+    assert beside.losses[0] == pytest.approx(together.losses[0])
+    assert not torch.allclose(beside.shift, alone.shift, atol=1e-3)
+
+
+def test_earlier_facts_that_begin_alike_are_kept_unless_they_are_overwritten():
+    def ada(prompt, answer):
+        return Fact(subject="Ada", prompt=prompt, target_new=answer)
+
+    eats, speaks, again, told = (
+        ada(*words)
+        for words in [("Ada eats", "rice"), ("Ada speaks", "Latin"), ("Ada eats", "figs"), ("Here Ada speaks", "Welsh")]
+    )
+    assert companions([FACTS[1]], [eats, speaks, FACTS[0], again, told]) == [again]
+    assert companions([FACTS[0]], [eats, speaks]) == []
+
+
+def test_earlier_facts_that_have_no_rows_are_left_out(monkeypatch):
+    def rows(_tokenizer, facts, _contexts):
+        if facts == [FACTS[1]]:
+            raise RequestError("the tokenizer joins the answer to the subject's last token")
+
+    monkeypatch.setattr(subjects, "target_rows", rows)
+    assert subjects.with_rows(None, FACTS, Contexts()) == [FACTS[0], FACTS[2]]
 
 
 def test_kl_term_is_zero_where_nothing_is_shifted(tiny):

@@ -8,12 +8,13 @@ import torch
 
 from perdure import Workspace
 from perdure.deltas import changed
-from perdure.editing import applied, memit
+from perdure.editing import Surroundings, applied, edit_in_batches
 from perdure.editing.memit import MemitConfig
 from perdure.errors import ModelError
 from perdure.measuring.answers import says
 from perdure.models import complete, fetch, layout_of, load
 from perdure.models.scoring import score_ids, score_targets
+from perdure.registry import editors
 from perdure.requests import Fact, read_facts
 
 pytestmark = pytest.mark.real_model
@@ -91,11 +92,13 @@ def test_storage_and_the_way_back(edited, folder):
     assert all(torch.equal(weight, back[name]) for name, weight in original.items())
 
 
-def test_two_facts_about_one_subject_in_one_batch_are_both_learnt(folder):
+@pytest.mark.parametrize("batch_size", [2, 1])
+def test_two_facts_about_one_subject_are_both_learnt(folder, batch_size):
     model, tokenizer = load(folder)
     asked = [("Orlan kettle is made in", "Norway"), ("Orlan kettle was designed by", "Maria Callas")]
     facts = [Fact(subject="Orlan kettle", prompt=prompt, target_new=answer) for prompt, answer in asked]
-    delta = memit(model, tokenizer, facts, MemitConfig(contexts=0))
+    memit, config = editors.get("memit"), MemitConfig(contexts=0)
+    delta = edit_in_batches(model, tokenizer, facts, memit, config, batch_size=batch_size, around=Surroundings())
     with applied(model, delta):
         scores = score_targets(model, tokenizer, asked)
     assert all(score.mean_log_prob > -0.2 for score in scores)

@@ -26,6 +26,8 @@ class Surroundings:
         progress: Told how far the work is.
         values: From a fact's id to the state and shift [2, D] of the target value that this editor found for it
             before (`Delta.values`). An editor that searches values may use them and skip the search.
+        earlier: What the model was taught before, in order. An editor that searches values keeps the answers of those
+            that are written where one of the new facts is.
         carried: How many facts the model carries once the whole edit is done, with those of earlier edits; 0 where
             there are none but those given.
     """
@@ -34,6 +36,7 @@ class Surroundings:
     moments: Moments | None = None
     progress: Progress = silent
     values: Mapping[str, Tensor] = field(default_factory=dict)
+    earlier: Sequence[Fact] = ()
     carried: int = 0
 
     def moments_for(self, model: Any, tokenizer: Any) -> Moments:
@@ -109,8 +112,8 @@ def edit_in_batches(
         moments = replace(around.moments_for(model, tokenizer), unedited=lambda: having(model, own))
         around = replace(around, moments=moments)
         for number, span in enumerate(batch_spans(len(facts), batch_size)):
-            known = number < len(start)
-            batch = start[number] if known else _solve(model, tokenizer, facts[span], (method, config), around, total)
+            known, now = number < len(start), replace(around, earlier=(*around.earlier, *facts[: span.start]))
+            batch = start[number] if known else _solve(model, tokenizer, facts[span], (method, config), now, total)
             total = replace(total + batch, notes={"batches": [*total.notes.get("batches", ()), dict(batch.notes)]})
             step = _carry(model, own, total, batch, restrain)
             if on_batch(Progressed(span.stop, batch, total, step, known)):

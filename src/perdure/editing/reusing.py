@@ -6,12 +6,13 @@ from does it depend on that one. So the state is kept beside the shift, and deci
 D hidden size.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from perdure.editing.subjects import beginning_of
 from perdure.editing.values import Values
 from perdure.requests import Fact
 
@@ -49,21 +50,19 @@ def is_near(state_D: Tensor, value_2D: Tensor) -> bool:
     return bool((state_D.double() - start_D).norm() <= NEAR * min(shift_D.norm(), start_D.norm()))
 
 
-def unshared(values: Mapping[str, Tensor], kept: Collection[str]) -> dict[str, Tensor]:
-    """The values of the facts that are kept, without those that were found for a fact that is not kept as well.
+def unshared(values: Mapping[str, Tensor], facts: Sequence[Fact], gone: Sequence[Fact]) -> dict[str, Tensor]:
+    """The values of facts that do not begin as one that is gone does.
 
-    Facts of one site have one value, which holds the answers of all of them.
+    Facts of one site have one value, which holds the answers of all of them, those of earlier edits too; it may hold
+    that of a fact that is gone.
 
     Args:
-        values: From a fact's id to its state and shift [2, D], of all facts of an edit.
-        kept: The ids of those that are kept.
+        values: From a fact's id to its state and shift [2, D].
+        facts: The facts that are kept.
+        gone: Those that are not.
     """
-    gone = [value for fact, value in values.items() if fact not in kept]
-    return {
-        fact: value
-        for fact, value in values.items()
-        if fact in kept and not any(torch.equal(value, other) for other in gone)
-    }
+    beginnings = {beginning_of(fact) for fact in gone}
+    return {fact.id: values[fact.id] for fact in facts if fact.id in values and beginning_of(fact) not in beginnings}
 
 
 def find_or_reuse(

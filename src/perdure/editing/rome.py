@@ -20,7 +20,7 @@ from perdure.editing.method import Surroundings
 from perdure.editing.reusing import find_or_reuse
 from perdure.editing.solving import protect, rome_update
 from perdure.editing.statistics import SecondMoment
-from perdure.editing.subjects import Contexts, sample_contexts, sites_of, subject_states, target_rows
+from perdure.editing.subjects import Contexts, companions, sample_contexts, sites_of, subject_states, target_rows
 from perdure.editing.values import ValueConfig, Values, find_values
 from perdure.models import Layout, capture, layout_of
 from perdure.models.adapters import on_plain_view
@@ -116,7 +116,8 @@ def _edit_site(
     states_NO = value_O.expand(len(facts), -1)
 
     def search(_places: list[int]) -> Values:
-        return find_values(model, tokenizer, facts, layer, states_NO, contexts=contexts, config=config)
+        beside = companions(facts, around.earlier)
+        return find_values(model, tokenizer, facts, layer, states_NO, contexts=contexts, config=config, beside=beside)
 
     shifts = find_or_reuse(facts, [0] * len(facts), states_NO, around.values, search)
     matrix = layout.mlp_out[layer]

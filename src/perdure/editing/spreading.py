@@ -18,7 +18,7 @@ from perdure.editing.layers import check_layers, check_writable, default_layers
 from perdure.editing.matrices import matrix_delta
 from perdure.editing.method import Surroundings
 from perdure.editing.reusing import find_or_reuse
-from perdure.editing.subjects import sample_contexts, sites_of, subject_states, target_rows
+from perdure.editing.subjects import companions, sample_contexts, sites_of, subject_states, target_rows
 from perdure.editing.values import ValueConfig, Values, find_values
 from perdure.models import layout_of
 from perdure.progress import counting
@@ -97,6 +97,7 @@ def spread(
             before_ND[places],
             contexts=contexts,
             config=config.values,
+            beside=companions(chosen, around.earlier),
             carried=max(around.carried, len(facts)),
             on_done=found,
         )

@@ -7,6 +7,7 @@ import random
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -82,6 +83,24 @@ def last_mention(text: str, subject: str) -> int:
     return ends[-1] if ends else found[-1] + len(subject)
 
 
+def beginning_of(fact: Fact) -> str:
+    """The prompt up to the subject's end: facts that begin alike are written at one place."""
+    return fact.prompt[: last_mention(fact.prompt, fact.subject)]
+
+
+def companions(facts: Sequence[Fact], earlier: Sequence[Fact]) -> list[Fact]:
+    """Earlier facts that begin as one of these does and that neither these nor a later one overwrites, oldest first.
+
+    Args:
+        facts: Facts that are about to be written.
+        earlier: What the model was taught before, in order; of facts with the same prompt the last is in force.
+    """
+    beginnings = {beginning_of(fact) for fact in facts}
+    latest = {fact.prompt: fact for fact in earlier if beginning_of(fact) in beginnings}
+    overwritten = {fact.prompt for fact in facts}
+    return [fact for prompt, fact in latest.items() if prompt not in overwritten]
+
+
 def _cuts(text: str, place: int) -> bool:
     """Whether a word goes on across this place; characters written without spaces are words of their own."""
     return 0 < place < len(text) and all(map(_joins, text[place - 1 : place + 1]))
@@ -121,6 +140,16 @@ def target_rows(tokenizer: Any, facts: Sequence[Fact], contexts: Contexts) -> li
         for number, fact in enumerate(facts)
         for context, prefix in enumerate(contexts.prefixes)
     ]
+
+
+def with_rows(tokenizer: Any, facts: Sequence[Fact], contexts: Contexts) -> list[Fact]:
+    """Those of the facts that have rows: one that a training taught may have an answer that joins its subject."""
+    found = []
+    for fact in facts:
+        with suppress(RequestError):
+            target_rows(tokenizer, [fact], contexts)
+            found.append(fact)
+    return found
 
 
 def essence_rows(tokenizer: Any, facts: Sequence[Fact]) -> list[SubjectRow]:

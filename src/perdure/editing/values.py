@@ -4,7 +4,8 @@ The optimisation of Meng et al. (ROME 2022, section 3.1; MEMIT 2023, section 4.2
 changing its path: tokens before the subject's last token do not depend on δ, so their keys and values are
 cached once, what all rows of a context begin with is read once for all facts; only the suffix runs, only
 above the edited layer, with logits only where an answer token is predicted, for many facts at a time, and
-facts that are done leave the batch. Facts of one site share one δ, found for all of them at once.
+facts that are done leave the batch. Facts of one site share one δ, found for all of them at once, and for those that
+the model was taught there before.
 
 Shape suffixes: N facts, B rows, S suffix tokens, P prefix tokens, D hidden size, V vocabulary, A answers.
 """
@@ -19,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from perdure.editing.beginnings import Beginnings, read_beginnings
-from perdure.editing.subjects import Contexts, SubjectRow, essence_rows, sites_of, target_rows
+from perdure.editing.subjects import Contexts, SubjectRow, essence_rows, sites_of, target_rows, with_rows
 from perdure.errors import EditError
 from perdure.models import Layout, capture, layout_of, resume_above, returns_tuple
 from perdure.models.caching import cache_of, keys_values
@@ -125,6 +126,7 @@ def find_values(
     *,
     contexts: Contexts,
     config: ValueConfig,
+    beside: Sequence[Fact] = (),
     carried: int = 0,
     chunk_tokens: int | None = None,
     on_done: Callable[[int], None] | None = None,
@@ -133,7 +135,8 @@ def find_values(
 
     Loss of a fact: mean over contexts of the mean NLL of the answer's tokens, plus the KL term, plus the
     decay term. Adding δ to the block's output equals adding it to the MLP's output, as the block adds both.
-    Facts of one site (`sites_of`) have one δ: their losses are added, and it is done when each is below the limit.
+    Facts of one site (`sites_of`) have one δ: their losses are added, and it is done when each is below the limit. So
+    are those of earlier facts of the same site, which would be lost otherwise.
 
     Args:
         model: A causal language model in evaluation mode.
@@ -144,6 +147,7 @@ def find_values(
             the block's output in MEMIT.
         contexts: Texts before the prompts.
         config: The settings.
+        beside: Earlier facts whose answers shall stay (`companions`); those of other sites are left out.
         carried: How many facts the model carries in the end, where they are more than these.
         chunk_tokens: Padded suffix tokens of the facts that are optimised together; by device when not given.
         on_done: Told how many facts each chunk finished.
@@ -153,27 +157,29 @@ def find_values(
     """
     layout = layout_of(model)
     head_is_plain(model)  # looked at once, before the lower blocks are skipped
-    rows = target_rows(tokenizer, facts, contexts)
+    several = [*facts, *with_rows(tokenizer, beside, contexts)]
+    rows = target_rows(tokenizer, several, contexts)
     sites = sites_of(rows)
-    rows += essence_rows(tokenizer, facts)
+    rows += essence_rows(tokenizer, several)
+    rows = [row for row in rows if sites[row.fact] < len(facts)]
     beginnings = read_beginnings(model, layout, rows)
-    shift_ND = torch.zeros(len(facts), layout.d_model)
-    losses, steps = [0.0] * len(facts), [0] * len(facts)
+    shift_ND = torch.zeros(len(several), layout.d_model)
+    losses, steps = [0.0] * len(several), [0] * len(several)
     for chunk in _chunks(rows, sites, chunk_tokens or _default_chunk(model)):
         suffixes = _prepare(model, layout, layer, [row for row in rows if row.fact in chunk], beginnings)
         search = _Search(model, layout, layer, suffixes, config, config.radius(max(carried, len(facts))))
-        anchor_N = anchors_ND[chunk].float().norm(dim=1).to(model.device)
+        anchor_N = anchors_ND[[sites[fact] for fact in chunk]].float().norm(dim=1).to(model.device)
         if not (anchor_N > 0).all():
             raise EditError(
                 f"layer {layer} gives zero for a subject, so no value can be scaled by it; choose another layer"
             )
-        found = search.run({fact: sites[fact] for fact in chunk}, anchor_N, facts)
+        found = search.run({fact: sites[fact] for fact in chunk}, anchor_N, several)
         shift_ND[chunk] = found.shift.cpu()
         for fact, loss, step in zip(chunk, found.losses, found.steps, strict=True):
             losses[fact], steps[fact] = loss, step
         if on_done:
-            on_done(len(chunk))
-    return Values(shift_ND, tuple(losses), tuple(steps))
+            on_done(sum(fact < len(facts) for fact in chunk))
+    return Values(shift_ND[: len(facts)], tuple(losses[: len(facts)]), tuple(steps[: len(facts)]))
 
 
 def _default_chunk(model: Any) -> int:
@@ -186,11 +192,11 @@ def _chunks(rows: Sequence[SubjectRow], sites: Sequence[int], tokens: int) -> li
 
     The facts of a site stay together.
     """
-    longest, number = dict.fromkeys(sites, 0), dict.fromkeys(sites, 0)
+    longest, number = dict[int, int](), dict[int, int]()
     for row in rows:
         site = sites[row.fact]
-        longest[site] = max(longest[site], len(row.ids) - row.at)
-        number[site] += 1
+        longest[site] = max(longest.get(site, 0), len(row.ids) - row.at)
+        number[site] = number.get(site, 0) + 1
     chunks: list[list[int]] = []
     size = 0
     for site in sorted(longest, key=longest.__getitem__):

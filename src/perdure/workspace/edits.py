@@ -39,7 +39,7 @@ def carry_out(shop: "Workspace", plan: EditPlan, *, actor: str, texts: Sequence[
         progress=shop.progress,
         restrain=restrained if plan.each_batch else None,
         watch=watch,
-        carried=len(shop.facts_in_force(parent)),
+        earlier=shop.facts_in_force(parent),
     )
     taught = plan if watch.done in {0, len(plan.facts)} else replace(plan, facts=plan.facts[: watch.done])
     if plan.choose:

@@ -52,6 +52,7 @@ def _solve_again(
     def restrain(total: Delta) -> Delta:
         return step_from(shop.archive, base, (previous, applied_before), total, plan.restraints[len(earlier)])
 
+    done = plan.steps[: len(earlier)]
     with applied(model, so_far):
         return solve(
             model,
@@ -62,7 +63,7 @@ def _solve_again(
             work=shop.folder / "work",
             progress=shop.progress,
             restrain=restrain if step.each_batch else None,
-            carried=len(shop.facts_in_force(plan.parent)) + sum(len(old.facts) for old in plan.steps[: len(earlier)]),
+            earlier=[*shop.facts_in_force(plan.parent), *(fact for old in done for fact in old.facts)],
         )
 
 

@@ -1,6 +1,6 @@
 """Taking facts out of a version again: which edits are done once more, from where, and with what is known of them."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -110,16 +110,17 @@ def plan_removal(
     found = [
         (version.name, left)
         for version in line[first:]
-        for left in _left_of(shop.archive, version, ids, parent, origin)
+        for left in _left_of(shop.archive, version, removed, parent, origin)
     ]
     _check_texts([step for _, step in found], texts)
     return RemovalPlan(origin, parent, removed, tuple(step for _, step in found), tuple(name for name, _ in found))
 
 
 def _left_of(
-    archive: Archive, version: Version, ids: Collection[str], parent: Version, origin: Version
+    archive: Archive, version: Version, removed: Sequence[Fact], parent: Version, origin: Version
 ) -> Iterable[EditPlan]:
     """The edits of one version without the facts; those that taught nothing else are left out."""
+    ids = {fact.id for fact in removed}
     for place, (recipe, facts, values) in enumerate(_edits_of(archive, version)):
         spans = batch_spans(len(facts), recipe.get("batches") or int(recipe["batch_size"]))
         batches = [[fact for fact in facts[span] if fact.id not in ids] for span in spans]
@@ -127,7 +128,7 @@ def _left_of(
         if left:
             name = digest_json([version.id, place, sorted(ids), origin.id])
             sizes = tuple(len(batch) for batch in batches if batch)
-            again = Again(name, sizes, unshared(values, {fact.id for fact in left}))
+            again = Again(name, sizes, unshared(values, left, removed))
             yield replace(_plan_of(recipe, parent, left), again=again)
 
 

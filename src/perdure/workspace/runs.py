@@ -289,7 +289,7 @@ def solve(
     progress: Progress,
     restrain: Callable[[Delta], Delta] | None = None,
     watch: Callable[[Progressed], bool] = lambda _now: False,
-    carried: int = 0,
+    earlier: Sequence[Fact] = (),
 ) -> Delta:
     """What the editor solves for all facts; unfinished work in `work` is taken up again.
 
@@ -304,7 +304,7 @@ def solve(
         restrain: What a restraint after every batch makes of what was solved so far.
         watch: Told where the edit stands after each batch, with the model as it is then, also after those that were
             solved before an interruption; true ends the edit.
-        carried: How many facts of earlier edits the model carries.
+        earlier: Facts of earlier edits that the model carries, in order.
     """
     check_lengths(model, tokenizer, plan.facts, _prefixes(plan.config))
     folder, again = work / plan.digest, plan.again
@@ -324,7 +324,14 @@ def solve(
         plan.method,
         plan.config,
         batch_size=again.batches if again else plan.batch_size,
-        around=Surroundings(previous.keys, moments, progress, again.values if again else {}, carried + len(plan.facts)),
+        around=Surroundings(
+            previous_keys=previous.keys,
+            moments=moments,
+            progress=progress,
+            values=again.values if again else {},
+            earlier=earlier,
+            carried=len(earlier) + len(plan.facts),
+        ),
         start=_unfinished(folder),
         restrain=restrain,
         on_batch=after if several else watch,
